@@ -1,0 +1,48 @@
+"""Arithmetic: how many instances a host runs, and how much memory each may take."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .app import AppSettings
+
+RESERVED_MB = 384
+"""MiB left to the kernel, sshd, nginx and journald."""
+MINIMUM_MB = 256
+"""MiB below which a Next.js server is killed while it starts (measured: 110-140 MiB after start)."""
+COMFORT_MB = 1024
+"""MiB one instance gets when `replicas: auto` counts how many fit."""
+HEAP_SHARE = 0.75
+"""Share of the limit given to V8's old space; the rest is buffers, sharp and code."""
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """The app on one host. ``memory_mb`` and ``heap_mb`` are MiB for one instance."""
+
+    replicas: int
+    memory_mb: int
+    heap_mb: int
+
+    def explain(self) -> str:
+        """The sum in words, for the plan and for errors."""
+        return f"{self.replicas} x {self.memory_mb} MiB (heap {self.heap_mb} MiB)"
+
+
+def size(app: "AppSettings", cpus: int, memory_mb: int) -> Sizing:
+    """Sizes the instances of ``app`` on a host with ``cpus`` cores and ``memory_mb`` MiB.
+
+    A rollout runs the old and the new release side by side, so every instance is counted
+    twice. Raises ValueError, with the arithmetic, when the instances cannot fit.
+    """
+    room = memory_mb - RESERVED_MB
+    replicas = app.replicas if isinstance(app.replicas, int) else max(1, min(cpus, room // (2 * COMFORT_MB)))
+    share = room // (2 * replicas)
+    memory = app.memory if isinstance(app.memory, int) else min(share, 2048)
+    if memory < MINIMUM_MB:
+        raise ValueError(
+            f"{replicas} instances need {2 * replicas} x {MINIMUM_MB} MiB during a rollout, but {memory_mb} MiB "
+            f"less {RESERVED_MB} MiB for the system leaves {share} MiB each. "
+            "Lower app/replicas or use a larger machine."
+        )
+    return Sizing(replicas=replicas, memory_mb=memory, heap_mb=int(memory * HEAP_SHARE))

@@ -1,0 +1,142 @@
+"""The inventory: hosts, their roles, and one settings block a component."""
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from roadbed.deploys.app import AppSettings
+from roadbed.deploys.base import BaseSettings
+from roadbed.deploys.firewall import FirewallSettings
+from roadbed.deploys.model import Settings
+from roadbed.deploys.nginx import NginxSettings
+from roadbed.deploys.node import NodeSettings
+
+Role = Literal["web", "app", "cache", "pooler", "database", "monitor"]
+ROLES: tuple[str, ...] = get_args(Role)
+HOST_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+DNS_NAME = re.compile(r"^(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$")
+
+
+class SshSettings(Settings):
+    """How the hosts are reached."""
+
+    user: str = Field("root", pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="Login user: root, or one with sudo.")
+    key: Path | None = Field(None, description="Private key file. Without it: the SSH agent and ~/.ssh.")
+    port: int = Field(22, ge=1, le=65535, description="Port of sshd on every host.")
+    jump: str | None = Field(
+        None,
+        pattern=r"^([a-z_][a-z0-9_-]{0,31}@)?[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
+        description="One host to go through, user@host:port.",
+    )
+
+
+class MachineSettings(Settings):
+    """The local machine that plays this host in a rehearsal."""
+
+    suite: Literal["bookworm", "trixie"] = Field("trixie", description="Debian release of the local machine.")
+    memory: int | None = Field(None, ge=512, description="Memory limit in MiB. Default: none.")
+
+
+class Host(Settings):
+    """One machine."""
+
+    address: str = Field(description="IP address or DNS name that SSH connects to.")
+    private: str | None = Field(None, description="Address the other hosts use. Default: address.")
+    roles: tuple[Role, ...] = Field((), description="What the host does. Default on a single host: web and app.")
+    machine: MachineSettings = Field(MachineSettings(), description="Used by `provision machines` and `rehearse` alone.")
+
+    @field_validator("address", "private")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None and not _is_address(value):
+            raise ValueError(f"'{value}' is neither an IP address nor a DNS name. Write one, such as 203.0.113.10")
+        return value
+
+    @property
+    def inside(self) -> str:
+        """The address the other hosts use for this one."""
+        return self.private or self.address
+
+
+class Inventory(Settings):
+    """One stack. Read once, frozen, and shared by deploys, templates, checks and rehearsals."""
+
+    app: AppSettings = Field(description="The Next.js project and how it runs.")
+    ssh: SshSettings = Field(SshSettings(), description="How the hosts are reached.")
+    hosts: Annotated[dict[str, Host], Field(min_length=1, description="The machines by name.")]
+    base: BaseSettings = Field(BaseSettings(), description="The operating system.")
+    firewall: FirewallSettings = Field(FirewallSettings(), description="Open ports and SSH hardening.")
+    node: NodeSettings = Field(NodeSettings(), description="The Node.js runtime.")
+    nginx: NginxSettings = Field(NginxSettings(), description="The web server in front of the app.")
+
+    _path: Path | None = PrivateAttr(default=None)
+
+    @field_validator("hosts")
+    @classmethod
+    def _names(cls, hosts: dict[str, Host]) -> dict[str, Host]:
+        for name in hosts:
+            if not re.match(HOST_NAME, name):
+                raise ValueError(f"'{name}' is not a host name. Use lower-case letters, digits and dashes")
+        return hosts
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        problems = list(_duplicates(self.hosts)) + list(_unfilled(self.hosts))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def path(self) -> Path:
+        """The file this inventory was read from. Raises ValueError for one made in memory."""
+        if self._path is None:
+            raise ValueError("this inventory was not read from a file")
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """The stack's name: the file name without its ending."""
+        return self.path.stem
+
+    def beside(self, suffix: str) -> Path:
+        """A file that belongs to this inventory: ``prod.yml`` and ``.known_hosts`` give ``prod.known_hosts``."""
+        return self.path.with_name(self.path.stem + suffix)
+
+    def roles_of(self, name: str) -> tuple[str, ...]:
+        """The roles of a host."""
+        return self.hosts[name].roles
+
+    def with_role(self, *roles: str) -> list[str]:
+        """Names of the hosts that have any of ``roles``, in the order of the file; ``*`` means every host."""
+        return [name for name, host in self.hosts.items() if "*" in roles or set(roles) & set(host.roles)]
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return bool(DNS_NAME.match(value)) and not re.fullmatch(r"[0-9.]+", value)
+    return True
+
+
+def _duplicates(hosts: dict[str, Host]) -> list[str]:
+    seen: dict[str, str] = {}
+    problems = []
+    for name, host in hosts.items():
+        for key, value in (("address", host.address), ("private", host.private)):
+            first = seen.setdefault(value, f"{name}/{key}") if value else f"{name}/{key}"
+            if first.split("/")[0] != name:
+                problems.append(f"hosts/{name}/{key}: {value} is also hosts/{first}. Give each host its own address")
+    return problems
+
+
+def _unfilled(hosts: dict[str, Host]) -> list[str]:
+    have = {role for host in hosts.values() for role in host.roles}
+    problems = [
+        f"hosts: no host has the role {role}. Add it to the roles of a host" for role in ("web", "app") if role not in have
+    ]
+    idle = [f"hosts/{name}/roles: has no role. Roles: {', '.join(ROLES)}" for name, host in hosts.items() if not host.roles]
+    return idle or problems

@@ -1,0 +1,38 @@
+"""Fixtures of the hostless ring."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture
+def make_context() -> Callable[..., Any]:
+    """A Context of one host: ``make_context(nginx={...}, app={...}, hosts={...}, name="web-1", cpus=2)``."""
+
+    def make(
+        name: str = "web-1", phase: str = "phase1", cpus: int = 2, memory_mb: int = 4096, codename: str = "trixie", **blocks: Any
+    ) -> Any:
+        from roadbed.deploys.context import Context, HostFacts
+        from roadbed.engine.inventory import Inventory
+
+        app = {"name": "shop", "source": ".", "domain": "shop.example.com", **blocks.pop("app", {})}
+        hosts = blocks.pop("hosts", {"web-1": {"address": "192.0.2.10", "roles": ["web", "app"]}})
+        inventory = Inventory.model_validate({"app": app, "hosts": hosts, **blocks})
+        version = {"bookworm": "12", "trixie": "13"}[codename]
+        facts = {
+            host: HostFacts(host, "debian", version, codename, "x86_64", cpus, memory_mb, 252) for host in inventory.hosts
+        }
+        secrets = {"DATABASE_URL": "postgres://secret"}
+        return Context(inventory=inventory, phase=phase, name=name, facts=facts, secret=secrets.__getitem__)
+
+    return make
