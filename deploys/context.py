@@ -67,3 +67,7 @@ class Context:
         if "app" in self.host.roles:
             return [self.name]
         return self.inventory.with_role("app")
+
+    def hosts_for(self, component: str) -> list[str]:
+        """The hosts whose ``component`` this host depends on: for the app those it sends requests to, else itself."""
+        return self.app_hosts() if component == "app" else [self.name]

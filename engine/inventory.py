@@ -17,7 +17,9 @@ from roadbed.deploys.node import NodeSettings
 Role = Literal["web", "app", "cache", "pooler", "database", "monitor"]
 ROLES: tuple[str, ...] = get_args(Role)
 HOST_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-DNS_NAME = re.compile(r"^(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$")
+DNS_NAME = re.compile(
+    r"^(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
+)
 
 
 class SshSettings(Settings):
@@ -46,7 +48,9 @@ class Host(Settings):
     address: str = Field(description="IP address or DNS name that SSH connects to.")
     private: str | None = Field(None, description="Address the other hosts use. Default: address.")
     roles: tuple[Role, ...] = Field((), description="What the host does. Default on a single host: web and app.")
-    machine: MachineSettings = Field(MachineSettings(), description="Used by `provision machines` and `rehearse` alone.")
+    machine: MachineSettings = Field(
+        MachineSettings(), description="Used by `provision machines` and `rehearse` alone."
+    )
 
     @field_validator("address", "private")
     @classmethod
@@ -136,7 +140,11 @@ def _duplicates(hosts: dict[str, Host]) -> list[str]:
 def _unfilled(hosts: dict[str, Host]) -> list[str]:
     have = {role for host in hosts.values() for role in host.roles}
     problems = [
-        f"hosts: no host has the role {role}. Add it to the roles of a host" for role in ("web", "app") if role not in have
+        f"hosts: no host has the role {role}. Add it to the roles of a host"
+        for role in ("web", "app")
+        if role not in have
     ]
-    idle = [f"hosts/{name}/roles: has no role. Roles: {', '.join(ROLES)}" for name, host in hosts.items() if not host.roles]
+    idle = [
+        f"hosts/{name}/roles: has no role. Roles: {', '.join(ROLES)}" for name, host in hosts.items() if not host.roles
+    ]
     return idle or problems

@@ -1,0 +1,160 @@
+"""Run the components of a phase on the hosts: the one module that drives pyinfra.
+
+One pyinfra State a run. Every host works through a component in a greenlet of its own, and its
+operations run at once, in order (``state.is_executing``): pyinfra's own runner waits for all
+hosts at every operation, pairs operations of different hosts by position, and its change table
+is wrong with per-host data (pyinfra#1370). A component is a barrier: the next one begins when
+every host has ended it. A host that fails drops out; what needs it is skipped.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import ModuleType
+from typing import Protocol
+
+from pyinfra.api.config import Config
+from pyinfra.api.inventory import Inventory as PyinfraInventory
+from pyinfra.api.state import State, StateStage
+from pyinfra.context import ctx_host, ctx_state
+
+from roadbed.deploys.context import Context
+from roadbed.deploys.phases import component_name
+
+from .connector import FactCache, cache_path
+from .errors import RoadbedError
+from .fleet import Fleet
+from .operations import OperationCallbacks, OperationWatch
+from .parallel import each
+from .report import Report
+
+logging.getLogger("pyinfra").propagate = False
+logging.getLogger("pyinfra").addHandler(logging.NullHandler())
+
+
+class Step(Protocol):
+    """One barrier of a run: a component, or something that spans hosts such as a release."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def roles(self) -> tuple[str, ...]: ...
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    def run(self, run: "Run", hosts: list[str]) -> dict[str, RoadbedError]:
+        """Does the work on ``hosts`` and returns the errors of those that failed."""
+        ...
+
+
+@dataclass
+class Run:
+    """One converge. ``failed`` maps a host to the reason it dropped out."""
+
+    fleet: Fleet
+    phase: str
+    contexts: Mapping[str, Context]
+    report: Report
+    dry_run: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, set[str]] = field(default_factory=dict)
+    """Component -> hosts on which it is not in place after this run."""
+
+    def execute(self, steps: list[Step]) -> None:
+        """Runs the steps in order; never raises for a failed host: see ``failed``."""
+        inventory = self.fleet.inventory
+        self.failed.update({name: str(error) for name, error in self.fleet.failures.items()})
+        for name, error in self.fleet.failures.items():
+            self.report.operation(name, "connect", "Connect", "failed", detail=str(error))
+        self._start_pyinfra()
+        for step in steps:
+            members = inventory.with_role(*step.roles)
+            blocked = {host: reason for host in members if (reason := self._blocked(step, host))}
+            ready = [host for host in members if host not in blocked]
+            for host, reason in blocked.items():
+                self.report.operation(host, step.name, step.name.capitalize(), "skipped", detail=reason)
+                self.failed.setdefault(host, reason)
+            self.report.step(step.name, ready)
+            before = self.report.count("changed")
+            errors = step.run(self, ready) if ready else {}
+            if not isinstance(step, ComponentStep) and self.report.count("changed") > before:
+                self._forget_facts()
+            self.failed.update({host: str(error) for host, error in errors.items()})
+            self.lost[step.name] = set(blocked) | set(errors)
+            self.report.step_ended(step.name)
+        for cache in self._caches.values():
+            cache.save()
+
+    def _blocked(self, step: Step, host: str) -> str:
+        """Why a step cannot run on a host, or an empty string."""
+        if host in self.failed:
+            return "an earlier step failed on this host" if host in self.fleet.sessions else "the host is unreachable"
+        context = self.contexts[host]
+        for need in step.needs:
+            lost = self.lost.get(need, set())
+            others = [other for other in context.hosts_for(need) if other != host]
+            if others and (unknown := [other for other in others if other not in self.fleet.facts]):
+                return f"needs {need} on {', '.join(unknown)}, which is unreachable"
+            if others and set(others) <= lost:
+                return f"needs {need}, which failed on {', '.join(others)}"
+        return ""
+
+    def _forget_facts(self) -> None:
+        """What changes hosts behind pyinfra's back ends the validity of its facts."""
+        for cache in self._caches.values():
+            cache.forget()
+
+    def _start_pyinfra(self) -> None:
+        inventory = self.fleet.inventory
+        self._caches = {name: FactCache(cache_path(inventory.path, name)) for name in self.fleet.sessions}
+        each(self._caches, lambda name: self._caches[name].prefetch(self.fleet.session(name)))
+        data = {
+            f"@roadbed/{name}": {
+                "roadbed_session": session,
+                "roadbed_facts": self._caches[name],
+                "roadbed_login": partial(self.fleet.fresh_login, name),
+            }
+            for name, session in self.fleet.sessions.items()
+        }
+        hosts = PyinfraInventory((list(data.items()), {}))  # type: ignore[no-untyped-call]
+        self.state = State(hosts, Config(), check_for_changes=self.dry_run)  # type: ignore[no-untyped-call]
+        self.state.add_callback_handler(OperationCallbacks())  # type: ignore[no-untyped-call]
+        self.state.set_stage(StateStage.Prepare if self.dry_run else StateStage.Execute)
+        self.state.is_executing = not self.dry_run
+        for host in hosts:
+            host.connected = True
+        self.hosts = {host.name: host for host in hosts}
+
+
+@dataclass(frozen=True)
+class ComponentStep:
+    """A component of ``deploys/`` as a step."""
+
+    component: ModuleType
+
+    @property
+    def name(self) -> str:
+        """The component's name."""
+        return component_name(self.component)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles of the hosts that get it."""
+        return tuple(self.component.ROLES)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Components that must be in place before."""
+        return tuple(self.component.NEEDS)
+
+    def run(self, run: Run, hosts: list[str]) -> dict[str, RoadbedError]:
+        """Runs ``deploy()`` for every host at the same time."""
+
+        def one(name: str) -> None:
+            watch = OperationWatch(run.state, run.hosts[name], self.name, run.report)
+            with ctx_state.use(run.state), ctx_host.use(run.hosts[name]), watch.watching():
+                self.component.deploy(run.contexts[name])
+
+        answers = each(hosts, one)
+        return {name: answer for name, answer in answers.items() if isinstance(answer, RoadbedError)}

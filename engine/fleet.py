@@ -1,0 +1,72 @@
+"""The hosts of an inventory, connected: one session each, kept over all components."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from roadbed.deploys.context import HostFacts
+
+from .connect import open_session
+from .errors import HostUnreachable, RoadbedError
+from .facts import read_facts
+from .hostkeys import KnownHosts
+from .inventory import Inventory
+from .parallel import each
+from .session import Session
+
+Answer = TypeVar("Answer")
+
+
+class Fleet:
+    """Sessions and facts of the hosts that answered, and the errors of those that did not."""
+
+    def __init__(self, inventory: Inventory, *, sudo_password: str | None = None) -> None:
+        self.inventory = inventory
+        self.known = KnownHosts(inventory.beside(".known_hosts"))
+        self.sessions: dict[str, Session] = {}
+        self.facts: dict[str, HostFacts] = {}
+        self.failures: dict[str, RoadbedError] = {}
+        self._sudo_password = sudo_password
+
+    def connect(self, names: Iterable[str] | None = None) -> None:
+        """Connects to the hosts at the same time and reads their facts. Never raises for one host: see ``failures``."""
+
+        def one(name: str) -> tuple[Session, HostFacts]:
+            session = self._open(name)
+            return session, read_facts(session)
+
+        for name, answer in each(names or self.inventory.hosts, one).items():
+            if isinstance(answer, RoadbedError):
+                self.failures[name] = answer
+            else:
+                self.sessions[name], self.facts[name] = answer
+
+    def session(self, name: str) -> Session:
+        """The session of a host. Raises the error that kept it from connecting."""
+        if name in self.sessions:
+            return self.sessions[name]
+        raise self.failures.get(name) or HostUnreachable(f"{name}: is not connected")
+
+    def each(self, names: Iterable[str], work: Callable[[Session, str], Answer]) -> dict[str, Answer | RoadbedError]:
+        """``work(session, name)`` on several hosts at once; a host's RoadbedError is its answer."""
+        return each(names, lambda name: work(self.session(name), name))
+
+    def fresh_login(self, name: str) -> None:
+        """Logs in with a second, new connection and ends it: proof that the way in still works.
+
+        Raises HostUnreachable. Used before a change of firewall or sshd is made final.
+        """
+        self._open(name).close()
+
+    def close(self) -> None:
+        """Ends all connections."""
+        for session in self.sessions.values():
+            session.close()
+
+    def _open(self, name: str) -> Session:
+        return open_session(self.inventory, name, self.known, sudo_password=self._sudo_password)
+
+    def __enter__(self) -> "Fleet":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

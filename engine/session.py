@@ -1,0 +1,220 @@
+"""One SSH connection to one host, with one root shell that is kept open.
+
+Why not a channel for each command: a channel costs two round trips and a sudo; the shell costs
+one round trip and nothing else. TCP_NODELAY matters as much: without it Nagle and delayed ACK
+add 44 ms to every command (paramiko/paramiko#1403 asks for it; measured here). Keepalive and
+TCP_USER_TIMEOUT turn a cut link into an error within about 10 s instead of an endless wait.
+"""
+
+import base64
+import contextlib
+import shlex
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+
+from .errors import HostUnreachable, OperationFailed
+
+PENDING = "/var/lib/roadbed/pending"
+ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+BEGIN = f"umask 022; export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PATH={ROOT_PATH}\n"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command gave: exit code, standard output, standard error."""
+
+    rc: int
+    out: str
+    err: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command succeeded."""
+        return self.rc == 0
+
+
+class Session:
+    """A connected host. ``name`` is the host's name in the inventory.
+
+    Every command runs as root. A session may be used by several threads or greenlets; commands
+    wait for one another.
+    """
+
+    def __init__(self, name: str, client: paramiko.SSHClient, *, root: bool, sudo_password: str | None = None) -> None:
+        self.name = name
+        self.client = client
+        self._become = (
+            "exec sh" if root else ("exec sudo -n -H sh" if sudo_password is None else "exec sudo -k -S -p '' -H sh")
+        )
+        self._sudo_password = sudo_password
+        self._lock = threading.RLock()
+        self._channel: paramiko.Channel | None = None
+        self._buffer = b""
+        self._count = 0
+
+    def run(self, command: str, *, timeout: float | None = 60, check: bool = True) -> Result:
+        """Runs a shell command as root in a fresh ``sh``.
+
+        ``timeout`` is in seconds without any output. The text is visible in the host's process
+        list, so it must hold no secret. Raises OperationFailed when the command fails and ``check``
+        is set, HostUnreachable when the connection breaks.
+        """
+        result = self.run_many([command], timeout=timeout)[0]
+        if check and not result.ok:
+            reason = (result.err.strip() or result.out.strip() or f"exit code {result.rc}").splitlines()
+            raise OperationFailed(f"{self.name}: {' / '.join(reason[-5:])}")
+        return result
+
+    def run_many(self, commands: list[str], *, timeout: float | None = 60) -> list[Result]:
+        """Runs several commands in one round trip, each in a shell of its own, one after the other."""
+        return self.run_words([f"sh -c {shlex.quote(command)} </dev/null" for command in commands], timeout=timeout)
+
+    def run_words(self, texts: list[str], *, timeout: float | None = 60) -> list[Result]:
+        """Feeds complete shell commands to the root shell itself, in one round trip.
+
+        A text must not read standard input, exit, or have a syntax error: it is not wrapped.
+        """
+        with self._lock, self._broken_is_unreachable():
+            channel = self._shell()
+            channel.settimeout(timeout)
+            marks, script = [], []
+            for text in texts:
+                self._count += 1
+                mark = f"@@roadbed{self._count}@@"
+                marks.append(mark.encode())
+                script.append(
+                    f"{{ {text}\n}} 2>$e; r=$?; printf '\\n{mark}%s\\n' $r; "
+                    f"[ -s $e ] && cat $e; printf '\\n{mark}\\n'\n"
+                )
+            channel.sendall("".join(script).encode())
+            return [self._collect(channel, mark) for mark in marks]
+
+    def write(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        mode: str = "644",
+        user: str = "root",
+        group: str = "root",
+        validate: str | None = None,
+        debts: tuple[str, ...] = (),
+    ) -> None:
+        """Puts ``data`` at ``path`` atomically.
+
+        The bytes travel on the shell's standard input, never in an argv. The new content is made
+        beside the old (same file system), given its owner and mode, checked with ``validate``
+        (``{file}`` is its path), then the restart debts are recorded, and last it is renamed over
+        the old. Raises OperationFailed, with what ``validate`` said, and leaves the old file alone.
+        """
+        folder, _, base = path.rpartition("/")
+        fresh = shlex.quote(f"{folder}/.roadbed-{base}.new")
+        before = [
+            f"mkdir -p -- {shlex.quote(folder or '/')}",
+            f"rm -f -- {fresh}",
+            f"(umask 077; : > {fresh})",
+            f"chown {shlex.quote(f'{user}:{group}')} {fresh}",
+        ]
+        after = [f"chmod {shlex.quote(mode)} {fresh}"]
+        after += [validate.replace("{file}", fresh)] if validate else []
+        after += [f"mkdir -p {PENDING}"] if debts else []
+        after += [f": > {PENDING}/{shlex.quote(debt)}" for debt in debts]
+        after += [f"mv -fT -- {fresh} {shlex.quote(path)}"]
+        script = (
+            " &&\n".join(before)
+            + f" &&\nbase64 -d > {fresh} <<'ROADBED_END' &&\n{base64.encodebytes(data).decode()}ROADBED_END\n"
+            + " &&\n".join(after)
+        )
+        result = self.run_words([f"(\n{script}\n) </dev/null || {{ rm -f -- {fresh}; false; }}"])[0]
+        if not result.ok:
+            said = " / ".join((result.err.strip() or result.out.strip()).splitlines()[-5:])
+            raise OperationFailed(f"{self.name}: {path} was not written: {said}")
+
+    def upload(self, local: Path, remote: str, *, progress: Callable[[int], None] | None = None) -> None:
+        """Streams a file to ``remote`` (root, mode 600). ``progress`` is called with the bytes of each piece."""
+        channel = self._open_channel()
+        prefix = self._become.replace("exec ", "", 1)
+        channel.exec_command(f"{prefix} -c {shlex.quote('umask 077; cat > ' + shlex.quote(remote))}")
+        with self._broken_is_unreachable():
+            if self._sudo_password is not None:
+                channel.sendall(self._sudo_password.encode() + b"\n")
+            with local.open("rb") as file:
+                while piece := file.read(1 << 18):
+                    channel.sendall(piece)
+                    if progress:
+                        progress(len(piece))
+            channel.shutdown_write()
+            said = channel.makefile_stderr("rb").read()
+            if channel.recv_exit_status() != 0:
+                raise OperationFailed(f"{self.name}: {remote} was not written: {said.decode(errors='replace').strip()}")
+        channel.close()
+
+    def close(self) -> None:
+        """Ends the shell and the connection."""
+        self.client.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is up."""
+        transport = self.client.get_transport()
+        return transport is not None and transport.is_active()
+
+    def _open_channel(self) -> paramiko.Channel:
+        with self._broken_is_unreachable():
+            transport = self.client.get_transport()
+            if transport is None:
+                raise EOFError("not connected")
+            return transport.open_session(timeout=15)
+
+    def _shell(self) -> paramiko.Channel:
+        if self._channel is None or self._channel.closed:
+            channel = self._open_channel()
+            channel.exec_command(self._become)
+            if self._sudo_password is not None:
+                channel.sendall(self._sudo_password.encode() + b"\n")
+            # The shell's own stderr goes to a private file in memory, so that one stream has both.
+            channel.sendall((BEGIN + "e=$(mktemp /run/roadbed-err.XXXXXXXX); trap 'rm -f $e' EXIT HUP TERM\n").encode())
+            self._channel, self._buffer = channel, b""
+        return self._channel
+
+    def _collect(self, channel: paramiko.Channel, mark: bytes) -> Result:
+        out = self._until(channel, b"\n" + mark)
+        rc = self._until(channel, b"\n")
+        err = self._until(channel, b"\n" + mark + b"\n")
+        return Result(int(rc), out.decode(errors="replace"), err.decode(errors="replace"))
+
+    def _until(self, channel: paramiko.Channel, mark: bytes) -> bytes:
+        searched = 0
+        while (at := self._buffer.find(mark, searched)) < 0:
+            searched = max(0, len(self._buffer) - len(mark))
+            piece = channel.recv(1 << 18)
+            if not piece:
+                said = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
+                raise EOFError(said or "the shell ended")
+            self._buffer += piece
+        found, self._buffer = self._buffer[:at], self._buffer[at + len(mark) :]
+        return found
+
+    @contextlib.contextmanager
+    def _broken_is_unreachable(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            self._drop()
+            raise OperationFailed(f"{self.name}: a command gave no answer in time and was left") from error
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self._drop()
+            if "password is required" in str(error):
+                raise HostUnreachable(
+                    f"{self.name}: sudo wants a password. Allow sudo without one, or give it with --ask-sudo-password"
+                ) from error
+            raise HostUnreachable(f"{self.name}: the connection broke: {error or type(error).__name__}") from error
+
+    def _drop(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = None
