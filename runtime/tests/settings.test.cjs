@@ -1,0 +1,59 @@
+"use strict";
+const assert = require("node:assert/strict");
+const { test } = require("node:test");
+const { applySettings } = require("../lib/settings.cjs");
+
+const MIB = 1024 * 1024;
+// As Next.js 16.4 hands it over: complete, and keys without a value are present.
+const complete = (own = {}) => ({ output: undefined, deploymentId: undefined, images: { maximumDiskCacheSize: undefined }, ...own });
+
+test("a plain project gets output, deployment id and a bounded image cache", () => {
+  const config = complete();
+  assert.deepEqual(applySettings(config, { ROADBED_RELEASE: "20260101-ab12" }), []);
+  assert.equal(config.output, "standalone");
+  assert.equal(config.deploymentId, "20260101-ab12");
+  assert.equal(config.images.maximumDiskCacheSize, 256 * MIB);
+});
+
+test("the app's own settings win, and the build log says so", () => {
+  const config = complete({ output: "standalone", deploymentId: "mine", images: { maximumDiskCacheSize: 0 } });
+  assert.deepEqual(applySettings(config, { ROADBED_RELEASE: "r1" }), [
+    "kept the app's own deploymentId (mine)",
+    "kept the app's own images.maximumDiskCacheSize (0)",
+  ]);
+  assert.equal(config.deploymentId, "mine");
+  assert.equal(config.images.maximumDiskCacheSize, 0);
+});
+
+test("a version that does not know the image key does not get it", () => {
+  const config = complete({ images: { minimumCacheTTL: 60 } });
+  applySettings(config, {});
+  assert.deepEqual(config.images, { minimumCacheTTL: 60 });
+});
+
+test("the image cache can be sized", () => {
+  const config = complete();
+  applySettings(config, { ROADBED_IMAGE_CACHE_MIB: "64" });
+  assert.equal(config.images.maximumDiskCacheSize, 64 * MIB);
+});
+
+test("the defaults of Next.js are not changed for other builds in the process", () => {
+  const images = Object.freeze({ maximumDiskCacheSize: undefined });
+  applySettings(complete({ images }), {});
+  assert.equal(images.maximumDiskCacheSize, undefined);
+});
+
+test("a static export is refused with the way out", () => {
+  assert.throws(() => applySettings(complete({ output: "export" }), {}), /next\.config: output: "export".*Remove it/s);
+});
+
+test("unusable environment values are refused", () => {
+  assert.throws(() => applySettings(complete(), { ROADBED_RELEASE: "a b" }), /ROADBED_RELEASE: "a b"/);
+  assert.throws(() => applySettings(complete(), { ROADBED_IMAGE_CACHE_MIB: "lots" }), /ROADBED_IMAGE_CACHE_MIB/);
+});
+
+test("without a release there is no deployment id", () => {
+  const config = complete();
+  applySettings(config, {});
+  assert.equal(config.deploymentId, undefined);
+});

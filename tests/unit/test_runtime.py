@@ -1,0 +1,76 @@
+"""A door to the tests of the JavaScript that goes into releases, and the part of them that needs Python.
+
+Node.js comes from `ROADBED_NODE` or the search path.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = ROOT / "runtime"
+STOREFRONT = ROOT / "examples" / "storefront"
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    found = os.environ.get("ROADBED_NODE") or shutil.which("node")
+    if not found:
+        pytest.fail("node: not on the search path. Install Node.js 20 or later, or set ROADBED_NODE.")
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_javascript_tests_pass(node: str) -> None:
+    done = subprocess.run([node, "--test"], cwd=RUNTIME, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-4000:]
+    passed = re.search(r"^\S+ pass (\d+)$", done.stdout, re.MULTILINE)
+    assert passed
+    assert int(passed.group(1)) > 20
+
+
+def test_systemd_is_told_ready_and_stopping(node: str, tmp_path: Path) -> None:
+    """The real systemd-notify, against a datagram socket in the place of systemd's."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(path))
+        told.settimeout(10)
+        env = {"PORT": str(free_port()), "HOSTNAME": "127.0.0.1", "NOTIFY_SOCKET": str(path)}
+        command = [node, "--require", str(RUNTIME / "server.cjs"), str(RUNTIME / "tests/plain-server.cjs")]
+        with subprocess.Popen(command, env=env) as server:
+            try:
+                assert told.recv(4096).decode().splitlines()[0] == "READY=1"
+                server.terminate()
+                messages = [told.recv(4096).decode()]
+                while "STOPPING=1" not in messages[-1]:
+                    messages.append(told.recv(4096).decode())
+                assert server.wait(10) == 143
+            finally:
+                server.kill()
+
+
+def test_the_sample_app_locks_packages_of_the_public_registry_only() -> None:
+    packages = json.loads((STOREFRONT / "package-lock.json").read_text())["packages"]
+    hosts = {urlparse(entry["resolved"]).hostname for entry in packages.values() if "resolved" in entry}
+    assert hosts <= {"registry.npmjs.org"}
+    assert all("integrity" in entry for name, entry in packages.items() if name)
+
+
+def test_the_sample_app_explains_every_route() -> None:
+    readme = (STOREFRONT / "README.md").read_text()
+    files = [*STOREFRONT.glob("app/**/page.tsx"), *STOREFRONT.glob("app/**/route.ts")]
+    routes = {f"/{file.parent.relative_to(STOREFRONT / 'app')}".replace("/.", "/") for file in files}
+    assert len(routes) > 15
+    assert {route for route in routes if not re.search(rf"`(POST )?{re.escape(route)}[`?]", readme)} == set()
