@@ -10,13 +10,12 @@ echo 'admin ALL=(ALL:ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/90-admin"
 chmod 0440 "$root/etc/sudoers.d/90-admin"
 echo 'PasswordAuthentication no' >"$root/etc/ssh/sshd_config.d/50-key-only.conf"
 
+echo 'LANG=C.UTF-8' >"$root/etc/default/locale"
+
 rm -f "$root"/etc/ssh/ssh_host_*
 : >"$root/etc/machine-id"
 rm -f "$root/var/lib/dbus/machine-id"
 
-# mmdebstrap leaves its own settings, and an empty but freshly dated lists folder: tools that look at that
-# date would skip `apt-get update` and then find no package.
+# mmdebstrap leaves its own settings.
 rm -f "$root"/etc/apt/apt.conf.d/99mmdebstrap "$root"/etc/dpkg/dpkg.cfg.d/99mmdebstrap
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/lib/apt/periodic
-mkdir -p "$root/var/lib/apt/lists/partial"
-touch -d '2020-01-01' "$root/var/lib/apt/lists" "$root/var/lib/apt/lists/partial"

@@ -7,12 +7,11 @@ packet(7)), so that segments and checksums which the kernel left for a network c
 """
 
 import contextlib
-import heapq
-import itertools
 import selectors
 import socket
 import sys
 import time
+from collections import deque
 
 _SOL_PACKET = 263  # linux/socket.h
 _PACKET_VNET_HDR = 15  # linux/if_packet.h
@@ -34,33 +33,27 @@ def _open(interface: str) -> socket.socket:
 
 
 def forward(first: str, second: str, seconds: float) -> None:
-    """Forward between the interfaces `first` and `second` for ever; ends with OSError when one is deleted."""
+    """Forward between the interfaces `first` and `second`, `seconds` late, until the process is killed.
+
+    Raises OSError when an interface does not exist or the kernel has no packet sockets.
+    """
     one, other = _open(first), _open(second)
     peer = {one: other, other: one}
     ready = selectors.DefaultSelector()
     for end in peer:
-        ready.register(end, selectors.EVENT_READ)
-    waiting: list[tuple[float, int, socket.socket, bytes]] = []
-    order = itertools.count()
+        ready.register(end, selectors.EVENT_READ, data=end)
+    waiting: deque[tuple[float, socket.socket, bytes]] = deque()
     while True:
         pause = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
         for key, _ in ready.select(pause):
-            end = peer_socket(key.fileobj)
+            end = key.data
             due = time.monotonic() + seconds
-            for frame in _arrived(end):
-                heapq.heappush(waiting, (due, next(order), peer[end], frame))
+            waiting.extend((due, peer[end], frame) for frame in _arrived(end))
         while waiting and waiting[0][0] <= time.monotonic():
-            _, _, to, frame = heapq.heappop(waiting)
+            _, to, frame = waiting.popleft()
             # A cut cable (ENETDOWN) or a full queue loses the frame, as a network does.
             with contextlib.suppress(OSError):
                 to.send(frame)
-
-
-def peer_socket(end: object) -> socket.socket:
-    """`end` as the socket it is."""
-    if not isinstance(end, socket.socket):
-        raise TypeError(f"not a socket: {end!r}")
-    return end
 
 
 def _arrived(end: socket.socket) -> list[bytes]:

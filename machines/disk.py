@@ -42,6 +42,7 @@ def create(spec: MachineSpec, image: Path, settings: carried.Carried, public_key
         _authorize(home, public_key)
     shutil.copyfile(_INIT, here / INIT.lstrip("/"))
     (here / INIT.lstrip("/")).chmod(0o755)
+    # The empty lists folder bears the image's date; tools that judge by it would skip `apt-get update`.
     os.utime(here / "var/lib/apt/lists", (_LONG_AGO, _LONG_AGO))
     return _host_key(here)
 

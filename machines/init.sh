@@ -11,22 +11,20 @@ for tree in cpu cpuacct cpu,cpuacct memory pids blkio; do
 done
 
 # vm.*, fs.*, kernel.* and net.core buffers belong to the control machine's kernel. Private copies take what
-# `sysctl --system` writes and give it back when read; they change nothing. The rest of net.* is real.
+# `sysctl --system` writes and give it back when read; they change nothing. The rest of net.* is real, and so
+# are the host name, the pseudo-terminals and the random device with this boot's id.
+mount --make-rprivate /proc
 copies=/run/sysctl-copies
-real=$copies/real
-mkdir -p "$real"
+mkdir "$copies"
 for tree in vm fs kernel; do
     cp -r --no-preserve=all "/proc/sys/$tree" "$copies/" 2>/dev/null
 done
-mount --rbind /proc/sys/kernel "$real"
-for tree in vm fs kernel; do
-    mount --bind "$copies/$tree" "/proc/sys/$tree"
-done
-# Real ones stay real: the host name, the pseudo-terminals, the random device with this boot's id.
 for own in hostname domainname ns_last_pid pty random; do
-    [ -e "$real/$own" ] && mount --rbind "$real/$own" "/proc/sys/kernel/$own"
+    [ -e "/proc/sys/kernel/$own" ] && mount --rbind "/proc/sys/kernel/$own" "$copies/kernel/$own"
 done
-umount -l "$real"
+for tree in vm fs kernel; do
+    mount --rbind "$copies/$tree" "/proc/sys/$tree"
+done
 for own in rmem_max wmem_max rmem_default wmem_default optmem_max; do
     if [ -e "/proc/sys/net/core/$own" ]; then
         cat "/proc/sys/net/core/$own" >"$copies/$own"

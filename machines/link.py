@@ -5,6 +5,7 @@ leaves the bridge for a process (delay.py) that hands the frames on later throug
 `roadbed0-11a` and `roadbed0-11b`; `eth0` notices nothing.
 """
 
+import ipaddress
 import subprocess
 import sys
 import time
@@ -12,7 +13,10 @@ from pathlib import Path
 
 from roadbed.machines import commands, registry
 from roadbed.machines.model import MachinesError, MachineSpec
-from roadbed.machines.network import BRIDGE
+from roadbed.machines.network import BRIDGE, hardware_address
+
+# Off the bridge, an interface would answer ARP for this machine's own addresses, past the delay.
+_SILENT = ("arp", "off", "addrgenmode", "none")
 
 
 def namespace(spec: MachineSpec) -> str:
@@ -29,8 +33,9 @@ def plug(spec: MachineSpec) -> None:
     """Make the cable; its other end waits in this machine's namespace as `roadbed0-11p` until the boot."""
     unplug(spec)
     end = cable(spec)
-    commands.run("ip", "link", "add", end, "type", "veth", "peer", "name", f"{end}p")
-    commands.run("ip", "link", "set", end, "master", BRIDGE, "up")
+    own = hardware_address(ipaddress.IPv4Address(spec.address))
+    commands.run("ip", "link", "add", end, "type", "veth", "peer", "name", f"{end}p", "address", own)
+    commands.run("ip", "link", "set", end, *_SILENT, "master", BRIDGE, "up")
 
 
 def new_namespace(spec: MachineSpec) -> None:
@@ -77,7 +82,7 @@ def slow(spec: MachineSpec, milliseconds: float) -> registry.Process:
     end = cable(spec)
     commands.run("ip", "link", "add", f"{end}a", "type", "veth", "peer", "name", f"{end}b")
     commands.run("ip", "link", "set", end, "nomaster")
-    commands.run("ip", "link", "set", f"{end}b", "up")
+    commands.run("ip", "link", "set", f"{end}b", *_SILENT, "up")
     commands.run("ip", "link", "set", f"{end}a", "master", BRIDGE, "up")
     started = subprocess.Popen(
         [sys.executable, "-I", "-m", "roadbed.machines.delay", end, f"{end}b", str(milliseconds)],

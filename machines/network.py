@@ -65,6 +65,11 @@ def forward_blockers(ruleset_json: dict[str, Any]) -> list[str]:
     ]
 
 
+def hardware_address(address: ipaddress.IPv4Address) -> str:
+    """The MAC address of who has `address`: the same over resets, so that no ARP cache goes stale."""
+    return "02:00:" + address.packed.hex(":")
+
+
 def ensure(subnet: ipaddress.IPv4Network, say: Callable[[str], None]) -> None:
     """Make the bridge and NAT for `subnet`, unless they are there.
 
@@ -134,7 +139,9 @@ def _table_exists() -> bool:
 
 def _make(subnet: ipaddress.IPv4Network) -> None:
     if not _link_exists(BRIDGE):
-        commands.run("ip", "link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+        # Left to itself a bridge changes its address with its ports, and every machine's ARP cache is wrong.
+        own = ("address", hardware_address(subnet[1]))
+        commands.run("ip", "link", "add", BRIDGE, *own, "type", "bridge", "stp_state", "0", "forward_delay", "0")
     commands.run("ip", "address", "replace", f"{subnet[1]}/24", "dev", BRIDGE)
     commands.run("ip", "link", "set", BRIDGE, "up")
     if not _table_exists():

@@ -47,6 +47,7 @@ def environment() -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
+        "SYSTEMD_NSPAWN_TMPFS_TMP": "0",  # the suite decides what /tmp is
         "SYSTEMD_LOG_LEVEL": "warning",
         # systemd 256 and 257 refuse cgroup v1 without it; no effect on v2.
         "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE": "1",
