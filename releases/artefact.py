@@ -1,0 +1,129 @@
+"""A built release on the control machine: its tree and manifest, and the archive of it."""
+
+import gzip
+import shutil
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import ValidationError
+
+from roadbed.engine.errors import InventoryError
+
+from . import cache
+from .manifest import MANIFEST, SUMS, Manifest
+
+KEPT = 5
+"""Built releases kept on the control machine for each app."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A release: ``tree`` holds app/ and .roadbed/ as they will be on a host."""
+
+    tree: Path
+    manifest: Manifest
+
+    @property
+    def id(self) -> str:
+        """The release's id."""
+        return self.manifest.release
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the hashes of all files: two hosts with the same digest have the same release."""
+        return sha256(self.manifest.sums().encode()).hexdigest()
+
+    def write_archive(self, output: BinaryIO, paths: Iterable[str] | None = None) -> None:
+        """Writes the release, or only the files in ``paths``, as tar.gz.
+
+        The same release always gives the same bytes: sorted names, owner 0, and the time of the
+        build as the time of every file. (Not 0: nginx makes an ETag from time and size, and
+        Next.js takes the age of a prerendered page from the file's time.)
+        """
+        chosen = sorted(set(paths) if paths is not None else {*self.manifest.files, *self.manifest.links, MANIFEST, SUMS})
+        with (
+            gzip.GzipFile(filename="", mode="wb", fileobj=output, compresslevel=6, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive,
+        ):
+            for path in chosen:
+                self._add(archive, path)
+
+    def _add(self, archive: tarfile.TarFile, path: str) -> None:
+        info = tarfile.TarInfo(path)
+        info.mtime = int(self.manifest.created.timestamp())
+        if path in self.manifest.links:
+            info.type, info.linkname, info.mode = tarfile.SYMTYPE, self.manifest.links[path], 0o777
+            archive.addfile(info)
+            return
+        entry = self.manifest.files.get(path)
+        info.mode = int(entry.mode, 8) if entry else 0o644
+        file = self.tree / path
+        info.size = file.stat().st_size
+        with file.open("rb") as data:
+            archive.addfile(info, data)
+
+
+def save(tree: Path, manifest: Manifest) -> Artefact:
+    """Writes the manifest and the hashes into ``tree`` and moves it to the release cache."""
+    (tree / SUMS).write_text(manifest.sums())
+    (tree / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+    place = cache.release_folder(manifest.app) / manifest.release
+    if place.exists():
+        shutil.rmtree(place)
+    tree.rename(place)
+    _prune(manifest.app, place)
+    return Artefact(place, manifest)
+
+
+def cached(app: str) -> list[Artefact]:
+    """The built releases of ``app`` in the cache, newest first."""
+    found = sorted(cache.release_folder(app).glob(f"[!.]*/{MANIFEST}"), reverse=True)
+    return [artefact for file in found if (artefact := _read(file.parents[1])) is not None]
+
+
+def load(file: Path, app: str) -> Artefact:
+    """Unpacks a release archive into the cache and checks every file against the manifest.
+
+    Raises InventoryError for a file that is not a release of ``app`` or is damaged.
+    """
+    wrong = f"app/source: {file} "
+    tree = cache.release_folder(app) / f".{file.name}.partial"
+    shutil.rmtree(tree, ignore_errors=True)
+    try:
+        with tarfile.open(file, "r:gz") as archive:
+            archive.extractall(tree, filter="data")
+        manifest = Manifest.model_validate_json((tree / MANIFEST).read_bytes())
+        damaged = [path for path, entry in manifest.files.items() if _hash(tree / path) != entry.sha256]
+    except (OSError, tarfile.TarError, EOFError, ValidationError) as error:
+        shutil.rmtree(tree, ignore_errors=True)
+        raise InventoryError(f"{wrong}is not a release file: {error}. Point app/source at a project or a release") from None
+    if manifest.app != app or damaged:
+        shutil.rmtree(tree, ignore_errors=True)
+        reason = f"is damaged ({damaged[0]})" if damaged else f"is a release of {manifest.app}, not of {app}"
+        raise InventoryError(f"{wrong}{reason}. Build it again, or point app/source at the right file")
+    return save(tree, manifest)
+
+
+def _read(tree: Path) -> Artefact | None:
+    """A cached release; None when another version of Roadbed wrote it."""
+    try:
+        return Artefact(tree, Manifest.model_validate_json((tree / MANIFEST).read_bytes()))
+    except ValidationError:
+        return None
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as data:
+        total = sha256()
+        while piece := data.read(1 << 20):
+            total.update(piece)
+        return total.hexdigest()
+
+
+def _prune(app: str, fresh: Path) -> None:
+    for old in sorted(path for path in cache.release_folder(app).glob("[!.]*") if path != fresh)[: -KEPT + 1]:
+        shutil.rmtree(old)

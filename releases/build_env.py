@@ -1,0 +1,39 @@
+"""The environment of a build: what a build may see, and nothing else of the control machine."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+PASSED = (
+    "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LOGNAME",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
+"""Reaching the registry and finding the user's npmrc. Anything more would make a build depend on its caller."""
+
+
+def build_environment(node: Path, project: Path, settings: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
+    """Environment for install and build: ``settings`` are the app's own variables, ``ours`` win.
+
+    Variables which the project's .npmrc names, ``${NPM_TOKEN}`` for example, are passed on too.
+    """
+    names = {*PASSED, *_named_in(project / ".npmrc")}
+    env = {name: value for name, value in os.environ.items() if name in names or name.lower().startswith("npm_config_")}
+    env.update(
+        PATH=os.pathsep.join([str(node.parent), *os.get_exec_path()]),
+        CI="1",
+        NO_COLOR="1",
+        NEXT_TELEMETRY_DISABLED="1",
+        npm_config_update_notifier="false",
+        npm_config_manage_package_manager_versions="false",
+        npm_config_package_manager_strict="false",
+    )
+    return {**env, **settings, **ours}
+
+
+def _named_in(npmrc: Path) -> list[str]:
+    try:
+        return re.findall(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\??\}", npmrc.read_text())
+    except OSError:
+        return []

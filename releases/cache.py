@@ -1,0 +1,26 @@
+"""Where builds and built releases are kept on the control machine: the user's cache folder."""
+
+import os
+from pathlib import Path
+
+
+def cache_root() -> Path:
+    """``$XDG_CACHE_HOME/roadbed``, or ``~/.cache/roadbed`` (XDG Base Directory Specification)."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "roadbed"
+
+
+def build_folder(app: str) -> Path:
+    """Work folder of the builds of ``app``: the copied source, the log, the lock. Private to the user."""
+    return _private(cache_root() / "builds" / app)
+
+
+def release_folder(app: str) -> Path:
+    """Built releases of ``app``, one folder each. Private to the user: a server build embeds the action key."""
+    return _private(cache_root() / "releases" / app)
+
+
+def _private(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path

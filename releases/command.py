@@ -1,0 +1,68 @@
+"""Run a command of a build: low priority, output to a private log, its end shown on failure."""
+
+import os
+import signal
+import subprocess
+from collections import deque
+from pathlib import Path
+
+from roadbed.engine.errors import OperationFailed
+
+TAIL = 20
+"""Lines of the log that an error shows."""
+
+
+class BuildFailed(OperationFailed):
+    """The build of the app failed. No host was touched."""
+
+
+class BuildLog:
+    """The log of one build: mode 0600, because an app may print what it likes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.unlink(missing_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600))
+
+    def tail(self) -> str:
+        """The last lines."""
+        with self.path.open(errors="replace") as file:
+            return "".join(deque(file, TAIL)).rstrip("\n")
+
+
+def run(command: list[str], *, folder: Path, env: dict[str, str], log: BuildLog, title: str) -> None:
+    """Runs ``command`` in ``folder`` with exactly ``env``, at low priority, to its end.
+
+    ``title`` is how the user knows the command. Raises BuildFailed with the end of the log. When
+    interrupted, the command and all it has started end too.
+    """
+    with log.path.open("ab") as output:
+        output.write(f"$ {title}\n".encode())
+        output.flush()
+        process = subprocess.Popen(
+            ["nice", "-n", "10", *command],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
+    if code != 0:
+        raise BuildFailed(f"app/source: `{title}` failed with exit code {code}.\n{log.tail()}\nThe whole log: {log.path}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    except ProcessLookupError:
+        process.wait()
