@@ -1,11 +1,19 @@
 """App: the Next.js server as hardened systemd services in fixed slots and ports."""
 
 import re
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
+from pyinfra import context
+from pyinfra.api.facts import FactBase
+from pyinfra.api.operation import operation
+from pyinfra.operations import apt, files, server
 
+from .environment import environment, environment_file
+from .files import DAEMON_RELOAD, settle, write_file, write_template
 from .model import Settings
+from .render import render
 
 if TYPE_CHECKING:
     from .context import Context
@@ -15,13 +23,36 @@ NEEDS = ("base", "node")
 SLOTS = ("a", "b", "c")
 MAX_REPLICAS = 20
 """Ports of one slot: a slot is a fixed range, so that a rollout never edits nginx."""
-RESERVED_NAMES = frozenset({"root", "admin", "nginx", "www-data", "redis", "postgres", "pgbouncer", "roadbed", "nobody", "node", "app", "sshd", "daemon"})
+RESERVED_NAMES = frozenset(
+    {
+        "admin",
+        "app",
+        "daemon",
+        "grafana",
+        "nginx",
+        "nobody",
+        "node",
+        "pgbouncer",
+        "postgres",
+        "prometheus",
+        "redis",
+        "roadbed",
+        "root",
+        "sshd",
+        "www-data",
+    }
+)
+RESERVED_ENV = frozenset({"PORT", "HOSTNAME", "LD_PRELOAD"})
+"""Environment variables that belong to the service: set by the user, they would break it."""
+DRAIN_MARGIN = 5
+"""Seconds that systemd waits after the longest request before it kills an instance."""
+LAUNCHER = "/usr/local/lib/roadbed/launch"
 
 
 class AppSettings(Settings):
     """The Next.js project and how it runs."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Name of the services, the system user and the folders.")
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Name of the services, the user and the folders.")
     source: str = Field(description="Project folder (relative to the inventory), or a built release file (.tar.gz).")
     domain: str = Field(description="Public host name.")
     aliases: tuple[str, ...] = Field((), description="More public host names, redirected to domain.")
@@ -29,11 +60,24 @@ class AppSettings(Settings):
     memory: int | Literal["auto"] = Field("auto", description="MemoryMax of one instance in MiB; auto: from RAM.")
     port: int = Field(5000, ge=1024, le=65000, description="First port of slot a. Slots b and c follow, 20 ports each.")
     env: dict[str, str] = Field({}, description="Environment of the app. No secrets here: see secrets.")
-    secrets: tuple[str, ...] = Field((), description="Names of encrypted values that the app gets as environment variables.")
-    health: str = Field("/", pattern=r"^/", description="Path that must answer below 400 before an instance gets traffic.")
-    streaming: str | None = Field(None, pattern=r"^/", description="Path of a page that streams, for the streaming probe.")
+    secrets: tuple[str, ...] = Field((), description="Names of stored secrets the app gets as environment variables.")
+    health: str = Field("/", pattern=r"^/", description="Path that must answer below 400 before traffic comes.")
+    streaming: str | None = Field(None, pattern=r"^/", description="Path of a page that streams, for the checks.")
     drain: int = Field(30, ge=1, le=600, description="Longest request in seconds that a stopping instance finishes.")
     keep: int = Field(3, ge=2, le=20, description="Releases kept on each host.")
+
+    @model_validator(mode="after")
+    def _environment(self) -> Self:
+        for name in (*self.env, *self.secrets):
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"'{name}' is not the name of an environment variable. Use A-Z, 0-9 and _")
+            if name in RESERVED_ENV:
+                raise ValueError(f"'{name}' is set by the service itself. Remove it from env or secrets")
+        if both := sorted(set(self.env) & set(self.secrets)):
+            raise ValueError(f"{', '.join(both)}: in env and in secrets. Keep the one in secrets")
+        if self.port + len(SLOTS) * MAX_REPLICAS > 65536:
+            raise ValueError(f"port: {self.port} leaves no room for {len(SLOTS) * MAX_REPLICAS} ports. Lower it")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -77,6 +121,84 @@ class AppSettings(Settings):
         return f"{self.name}@{slot}-{number}.service"
 
 
+class UnitState(FactBase[tuple[str, str]]):
+    """(is-active, is-enabled) of a unit in systemctl's words. pyinfra's own fact takes an active target for stopped."""
+
+    def command(self, unit: str) -> str:
+        return f"systemctl is-active {unit}; systemctl is-enabled {unit} 2>/dev/null; true"
+
+    @staticmethod
+    def default() -> tuple[str, str]:
+        return "unknown", "unknown"
+
+    def process(self, output: list[str]) -> tuple[str, str]:
+        active, enabled = [*output, "unknown", "unknown"][:2]
+        return active, enabled
+
+
+@operation()
+def start_target(target: str) -> Generator[str, None, None]:
+    """Starts a target now and at boot."""
+    if context.host.get_fact(UnitState, unit=target) != ("active", "enabled"):
+        yield f"systemctl enable --now {target}"
+
+
 def deploy(ctx: "Context") -> None:
-    """Users, folders, units and environment of the app; the release itself comes with the rollout."""
-    raise NotImplementedError
+    """User, folders, environment and units of the app.
+
+    It starts no instance and restarts none: that would drop requests. A changed environment or unit
+    leaves the debt ``<name>`` on the host, which the release step pays by rolling the release
+    into the next slot.
+    """
+    app, units = ctx.inventory.app, "/etc/systemd/system"
+    apt.packages(
+        name="Install the allocator and the certificate authorities",
+        packages=["ca-certificates", "libjemalloc2"],
+        no_recommends=True,
+    )
+    server.group(name=f"Create the group {app.name}", group=app.name, system=True)
+    server.user(  # noqa: S604  (the login shell)
+        name=f"Create the user {app.name}",
+        user=app.name,
+        group=app.name,
+        system=True,
+        home="/nonexistent",
+        ensure_home=False,
+        shell="/usr/sbin/nologin",
+    )
+    folders = {
+        "/etc/roadbed": ("755", "root"),
+        f"/etc/roadbed/{app.name}": ("750", app.name),
+        "/usr/local/lib/roadbed": ("755", "root"),
+        app.root: ("755", "root"),
+        f"{app.root}/releases": ("751", app.name),
+        f"{app.root}/slots": ("755", "root"),
+    }
+    for path, (mode, group) in folders.items():
+        files.directory(name=f"Create {path}", path=path, mode=mode, user="root", group=group)
+
+    write_file(
+        name="Write the environment of the instances",
+        dest=f"/etc/roadbed/{app.name}/env",
+        content=environment_file(environment(ctx)),
+        mode="640",
+        group=app.name,
+        debts=(app.name,),
+    )
+    values = {"launcher": LAUNCHER, "slots": SLOTS, "per_slot": MAX_REPLICAS}
+    write_template("app", LAUNCHER, ctx, values=values, mode="755", validate="sh -n {file}")
+    values = {"launcher": LAUNCHER, "sizing": ctx.sizing(), "margin": DRAIN_MARGIN}
+    write_file(
+        name=f"Write the unit {app.name}@.service",
+        dest=f"{units}/{app.name}@.service",
+        content=render("app", f"{units}/app@.service", ctx, **values),
+        debts=(DAEMON_RELOAD, app.name),
+    )
+    write_file(
+        name=f"Write the unit {app.name}.target",
+        dest=f"{units}/{app.name}.target",
+        content=render("app", f"{units}/app.target", ctx),
+        debts=(DAEMON_RELOAD,),
+    )
+    settle(name="Have systemd read its units", debt=DAEMON_RELOAD)
+    start_target(name=f"Start {app.name}.target now and at boot", target=f"{app.name}.target")

@@ -1,0 +1,67 @@
+"""The environment of the app's instances, and how systemd wants it written."""
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .context import Context
+
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+"""The system's certificate authorities; Node.js trusts only its own list without NODE_EXTRA_CA_CERTS."""
+KEEP_ALIVE_MS = 75_000
+"""Milliseconds: longer than the 60 s nginx keeps an idle upstream connection, else it uses a closed one (502)."""
+
+
+def app_address(ctx: "Context", host: str) -> str:
+    """The address on which the instances of ``host`` listen.
+
+    Loopback while only the host's own nginx sends requests to them; the inside address as soon
+    as a web host without instances of its own has to reach them.
+    """
+    inventory = ctx.inventory
+    elsewhere = any("app" not in inventory.roles_of(web) for web in inventory.with_role("web"))
+    return inventory.hosts[host].inside if elsewhere else "127.0.0.1"
+
+
+def jemalloc(arch: str) -> str:
+    """Path of Debian's jemalloc for a machine name of uname(1).
+
+    sharp fragments the heap of glibc's allocator (https://sharp.pixelplumbing.com/install#linux-memory-allocator).
+    """
+    triplet = {"armv7l": "arm-linux-gnueabihf"}.get(arch, f"{arch}-linux-gnu")
+    return f"/usr/lib/{triplet}/libjemalloc.so.2"
+
+
+def environment(ctx: "Context") -> dict[str, str]:
+    """Variables of every instance on this host, secrets included.
+
+    ``app.env`` wins over the defaults. UV_THREADPOOL_SIZE: one thread a core for sharp, zlib, DNS
+    and files, at least the 4 of libuv. Raises KeyError for a secret that is not stored.
+    """
+    app, sizing = ctx.inventory.app, ctx.sizing()
+    defaults = {
+        "NODE_ENV": "production",
+        "NEXT_TELEMETRY_DISABLED": "1",
+        "KEEP_ALIVE_TIMEOUT": str(KEEP_ALIVE_MS),
+        "NODE_EXTRA_CA_CERTS": AUTHORITIES,
+        "UV_THREADPOOL_SIZE": str(min(16, max(4, ctx.me.cpus))),
+        "ROADBED_NODE_FLAGS": f"--max-old-space-size={sizing.heap_mb}",
+    }
+    fixed = {"HOSTNAME": app_address(ctx, ctx.name), "LD_PRELOAD": jemalloc(ctx.me.arch)}
+    return {**defaults, **app.env, **{name: ctx.secret(name) for name in app.secrets}, **fixed}
+
+
+def environment_file(values: dict[str, str]) -> str:
+    """``values`` as the text of a systemd EnvironmentFile=.
+
+    Double quotes keep line breaks and everything else; only ``" \\ ` $`` are escaped
+    (systemd.exec(5), EnvironmentFile=). Raises ValueError for a control character, which systemd
+    would refuse together with the whole file.
+    """
+    lines = []
+    for name, value in sorted(values.items()):
+        if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", value):
+            raise ValueError(f"app: the value of {name} has a control character. Remove it")
+        quoted = re.sub(r'(["\\`$])', r"\\\1", value)
+        lines.append(f'{name}="{quoted}"\n')
+    return "".join(lines)
