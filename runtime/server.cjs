@@ -13,7 +13,6 @@ const { onAppServer } = require("./lib/app-server.cjs");
 const { drainOnSigterm } = require("./lib/drain.cjs");
 const { answerHealth } = require("./lib/health.cjs");
 const { Instance } = require("./lib/instance.cjs");
-const { notify } = require("./lib/notify.cjs");
 const { whenReady } = require("./lib/ready.cjs");
 
 // Longer than nginx keeps an idle upstream connection (60 s), or nginx sends into a closing one.
@@ -25,10 +24,7 @@ if (isMainThread) {
     instance.watch(server, answerHealth);
     server.once("listening", () => {
       drainOnSigterm(server, instance);
-      whenReady(server, () => {
-        instance.ready();
-        notify("READY=1");
-      });
+      whenReady(server, instance);
     });
   });
 }

@@ -3,14 +3,11 @@
  * SIGTERM: finish what runs, take nothing new, exit soon. Next.js closes the server itself, but would then
  * wait for keep-alive connections that become idle later; behind a proxy that is until their timeout.
  */
-const { notify } = require("./notify.cjs");
-
 const IDLE_CHECK_MS = 200;
 
-/** @throws nothing; logs what it had to cut */
+/** Arms the handler; to be called once the server listens. What had to be cut is logged. */
 function drainOnSigterm(server, instance) {
   process.prependOnceListener("SIGTERM", () => {
-    notify("STOPPING=1");
     instance.draining();
     console.log(`roadbed: draining, ${instance.responses.size} requests in flight`);
     const started = performance.now();

@@ -30,6 +30,7 @@ function answerHealth(instance, request, response) {
   if (request.url !== PATH || !["GET", "HEAD"].includes(request.method) || !isNear(request)) return false;
   const body = JSON.stringify({
     status: instance.status,
+    ...(instance.reason && { reason: instance.reason }),
     release: instance.release,
     instance: instance.name,
     pid: process.pid,

@@ -1,12 +1,16 @@
 "use strict";
 /** The state of this server process: what it is, whether it is ready, what it is working on. */
 
+const { notify } = require("./notify.cjs");
+
 class Instance {
   /** Responses that have not ended. */
   responses = new Set();
   /** Sockets that were upgraded, to a WebSocket for instance; the HTTP server no longer counts them. */
   upgraded = new Set();
   status = "starting";
+  /** Why it is not ready, when that is known. */
+  reason = null;
 
   constructor(env) {
     this.release = env.ROADBED_RELEASE || null;
@@ -31,11 +35,19 @@ class Instance {
   }
 
   ready() {
-    if (this.status === "starting") this.status = "ready";
+    if (this.status !== "starting") return;
+    this.status = "ready";
+    this.reason = null;
+    notify("READY=1");
+  }
+
+  notReady(reason) {
+    this.reason = reason;
   }
 
   draining() {
     this.status = "draining";
+    notify("STOPPING=1");
     for (const response of this.responses) closeAfter(response);
   }
 

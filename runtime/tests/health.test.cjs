@@ -1,6 +1,7 @@
 "use strict";
 const assert = require("node:assert/strict");
 const { test } = require("node:test");
+const { setTimeout: sleep } = require("node:timers/promises");
 const { answerHealth, PATH } = require("../lib/health.cjs");
 const { start } = require("./spawn.cjs");
 
@@ -27,6 +28,15 @@ test("health is 503 until the app has answered once", async (t) => {
   assert.equal(early.status, 503);
   assert.equal(JSON.parse(early.body).status, "starting");
   await server.ready();
+});
+
+test("an app that answers 500 does not become ready, and health says why", async (t) => {
+  const server = await start(t, { BROKEN: "1" });
+  await server.listening();
+  await sleep(200);
+  const health = await server.get(PATH);
+  assert.equal(health.status, 503);
+  assert.equal(JSON.parse(health.body).reason, "the app answers 500");
 });
 
 test("a request that came through a proxy goes to the app", async (t) => {

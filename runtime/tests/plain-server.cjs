@@ -17,6 +17,7 @@ const server = http.createServer(async (request, response) => {
     }
   }
   if (pathname === "/endless") return void response.write("begun\n");
+  if (process.env.BROKEN) return void response.writeHead(500).end();
   response.statusCode = ["/", "/slow", "/stream"].includes(pathname) ? 200 : 404;
   response.end(`answered ${pathname}`);
 });
