@@ -57,6 +57,8 @@ class Run:
     contexts: Mapping[str, Context]
     report: Report
     dry_run: bool = False
+    only: frozenset[str] = frozenset()
+    """Hosts to work on (``--limit``); empty: all."""
     failed: dict[str, str] = field(default_factory=dict)
     lost: dict[str, set[str]] = field(default_factory=dict)
     """Component -> hosts on which it is not in place after this run."""
@@ -69,7 +71,7 @@ class Run:
             self.report.operation(name, "connect", "Connect", "failed", detail=str(error))
         self._start_pyinfra()
         for step in steps:
-            members = inventory.with_role(*step.roles)
+            members = [host for host in inventory.with_role(*step.roles) if host in self.hosts_in_play]
             blocked = {host: reason for host in members if (reason := self._blocked(step, host))}
             ready = [host for host in members if host not in blocked]
             for host, reason in blocked.items():
@@ -99,6 +101,11 @@ class Run:
             if others and set(others) <= lost:
                 return f"needs {need}, which failed on {', '.join(others)}"
         return ""
+
+    @property
+    def hosts_in_play(self) -> list[str]:
+        """The hosts this run is about, in the order of the inventory."""
+        return [host for host in self.fleet.inventory.hosts if not self.only or host in self.only]
 
     def _forget_facts(self) -> None:
         """What changes hosts behind pyinfra's back ends the validity of its facts."""
@@ -153,8 +160,9 @@ class ComponentStep:
 
         def one(name: str) -> None:
             watch = OperationWatch(run.state, run.hosts[name], self.name, run.report)
-            with ctx_state.use(run.state), ctx_host.use(run.hosts[name]), watch.watching():
+            with ctx_host.use(run.hosts[name]), watch.watching():
                 self.component.deploy(run.contexts[name])
 
-        answers = each(hosts, one)
+        with ctx_state.use(run.state):  # once for all hosts: pyinfra's state context is global to the process
+            answers = each(hosts, one)
         return {name: answer for name, answer in answers.items() if isinstance(answer, RoadbedError)}

@@ -59,7 +59,9 @@ def check_host(session: Session, ctx: Context) -> list[Finding]:
             _memory(ctx),
             *_disks([value for key, value in lines if key == "disk"]),
             _clock(float(dict(lines)["now"]) - middle),
-            *_ports(ctx, [value for key, value in lines if key == "listen"], dict(lines).get("ours", "") not in ("", "0")),
+            *_ports(
+                ctx, [value for key, value in lines if key == "listen"], dict(lines).get("ours", "") not in ("", "0")
+            ),
         ]
     ]
 
@@ -96,7 +98,11 @@ def _architecture(facts: HostFacts) -> Row:
 def _init(name: str) -> Row:
     if name == "systemd":
         return "init", "ok", "systemd"
-    return "init", "error", f"process 1 is {name or 'unknown'}, not systemd. Use a machine or a VM, not a plain container"
+    return (
+        "init",
+        "error",
+        f"process 1 is {name or 'unknown'}, not systemd. Use a machine or a VM, not a plain container",
+    )
 
 
 def _memory(ctx: Context) -> Row:

@@ -1,0 +1,45 @@
+# One-word doors. `make rehearse` and `make test` work on a bare Debian machine with python3, make and sudo or root.
+.PHONY: help setup rehearse test test-unit test-machines test-kill lint bench build clean
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## Make .venv from the lock file, and install the Debian packages that rehearsals need.
+	@scripts/setup
+
+rehearse: ## Local machines to the highest phase: create, converge, converge again, verify, report.
+	@scripts/setup
+	@.venv/bin/provision rehearse --keep
+
+test: ## Everything: unit tests, then tests on booted machines.
+	@scripts/setup --tests
+	@.venv/bin/pytest tests/unit
+	@.venv/bin/pytest tests/machines -m "not kill"
+
+test-unit: ## The tests that need no host: seconds.
+	@scripts/setup --unit
+	@.venv/bin/pytest tests/unit
+
+test-machines: ## The tests on booted machines.
+	@scripts/setup --tests
+	@.venv/bin/pytest tests/machines -m "not kill"
+
+test-kill: ## Converges that are killed at random moments and must recover (slow).
+	@scripts/setup --tests
+	@.venv/bin/pytest tests/machines -m kill -s
+
+lint: ## ruff, mypy --strict, shellcheck.
+	@scripts/setup --unit
+	@scripts/lint
+
+bench: ## No-op phase1 against stock pyinfra, side by side on one machine.
+	@scripts/setup
+	@.venv/bin/python benchmarks/noop.py
+
+build: ## Wheel and sdist in dist/.
+	@scripts/setup --unit
+	@.venv/bin/python -m build -q --outdir dist .
+
+clean: ## Remove what the doors above made, the local machines included.
+	@test ! -x .venv/bin/provision || .venv/bin/provision machines down
+	@rm -rf .venv build dist report src/*.egg-info

@@ -1,0 +1,5 @@
+"""``python -m roadbed.cli``."""
+
+from .main import main
+
+main()

@@ -1,0 +1,54 @@
+"""`provision check`: the preflight, for people and for programs."""
+
+import json
+from dataclasses import asdict
+
+from rich.text import Text
+
+from .options import sudo_password
+from .style import console, output
+
+COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+def run(inventory: str | None, *, as_json: bool, ask_sudo_password: bool) -> None:
+    """Prints every finding. Raises HostUnreachable (3) or OperationFailed (4) when a host is not fit."""
+    from roadbed.deploys.context import Context
+    from roadbed.engine.errors import HostUnreachable, OperationFailed, RoadbedError
+    from roadbed.engine.fleet import Fleet
+    from roadbed.engine.load import load
+    from roadbed.engine.preflight import Finding, check_host, check_names
+    from roadbed.engine.secrets import Secrets
+
+    stack = load(inventory)
+    findings: list[Finding] = []
+    with Fleet(stack, sudo_password=sudo_password(ask_sudo_password)) as fleet:
+        known = {name: fleet.known.known(host.address, stack.ssh.port) for name, host in stack.hosts.items()}
+        fleet.connect()
+        secret = Secrets(stack.beside(".secrets.age")).get
+        contexts = {name: Context(stack, "phase1", name, fleet.facts, secret) for name in fleet.facts}
+        answers = fleet.each(contexts, lambda session, name: check_host(session, contexts[name]))
+    for name in stack.hosts:
+        if name in fleet.failures:
+            findings.append(Finding(name, "reachable", "error", str(fleet.failures[name])))
+            continue
+        findings.append(Finding(name, "reachable", "ok", f"{stack.ssh.user}@{stack.hosts[name].address}, root by sudo"))
+        key = "known" if known[name] else f"recorded now in {fleet.known.path}"
+        findings.append(Finding(name, "host key", "ok", key))
+        answer = answers[name]
+        if isinstance(answer, RoadbedError):
+            findings.append(Finding(name, "preflight", "error", str(answer)))
+        else:
+            findings += answer
+    if contexts:
+        findings.append(check_names(next(iter(contexts.values()))))
+    if as_json:
+        output(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        for finding in findings:
+            line = Text(f"{finding.level:<8}", style=COLOURS[finding.level])
+            console.print(line.append(f"{finding.host:<14} {finding.what:<13} {finding.message}", style="default"))
+    if fleet.failures:
+        raise HostUnreachable(f"{len(fleet.failures)} of {len(stack.hosts)} hosts cannot be reached")
+    if bad := [finding for finding in findings if finding.level == "error"]:
+        raise OperationFailed(f"{len(bad)} findings must be mended first")

@@ -1,0 +1,36 @@
+"""The HTML report: one page that downloads nothing."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from roadbed.engine.inventory import Inventory
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def write_html(
+    path: Path,
+    stack: "Inventory",
+    phase: str,
+    *,
+    checks: list[dict[str, Any]],
+    timings: list[tuple[str, float]],
+    operations: list[dict[str, Any]] | None = None,
+) -> None:
+    """Writes the report of a verification or rehearsal: hosts, every check with its measured values, times, changes."""
+    from datetime import UTC, datetime
+
+    from jinja2 import Environment, StrictUndefined
+
+    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = template.from_string(TEMPLATE.read_text()).render(
+        stack=stack,
+        phase=phase,
+        checks=checks,
+        timings=timings,
+        changed=[item for item in operations or [] if item["status"] == "changed"],
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

@@ -1,0 +1,52 @@
+"""`provision inventory` and `provision init`: look at inventories and write new ones."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Inventory
+
+app = typer.Typer(no_args_is_help=True, help="Inventories: show, schema.")
+
+
+@app.command(epilog="Example:  provision inventory show -i prod")
+def show(inventory: Inventory = None) -> None:
+    """The inventory with every default filled in."""
+    import yaml
+
+    from roadbed.engine.load import load
+
+    from .style import output
+
+    output(yaml.safe_dump(load(inventory).model_dump(mode="json"), sort_keys=False).rstrip())
+
+
+@app.command(epilog="Example:  provision inventory schema > inventory.schema.json")
+def schema() -> None:
+    """JSON Schema of the inventory, for editors."""
+    import json
+
+    from roadbed.engine.inventory import Inventory as Model
+
+    from .style import output
+
+    output(json.dumps(Model.model_json_schema(), indent=1))
+
+
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the new inventory.")] = "prod",
+    host: Annotated[str | None, typer.Option(help="user@address of the first machine.")] = None,
+    domain: Annotated[str, typer.Option(help="Public host name.")] = "shop.example.com",
+    source: Annotated[Path, typer.Option(help="Folder of the Next.js project.")] = Path(),
+    rehearsal: Annotated[
+        bool, typer.Option("--rehearsal", help="Write inventories/rehearsal.yml and a copy of the sample app.")
+    ] = False,
+) -> None:
+    """Write an inventory into inventories/. Never overwrites one."""
+    from .scaffold import write_inventory, write_rehearsal
+
+    if rehearsal:
+        write_rehearsal()
+    else:
+        write_inventory(name, host, domain, source)

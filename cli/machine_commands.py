@@ -1,0 +1,132 @@
+"""`provision machines`: the local machines of a rehearsal, by themselves."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Inventory, Json
+
+if TYPE_CHECKING:
+    from roadbed.engine.inventory import Inventory as Stack
+
+app = typer.Typer(no_args_is_help=True, help="Local rehearsal machines: up, down, reset, list, ssh, cut, heal, slow.")
+Names = Annotated[list[str] | None, typer.Argument(help="Machine names. Default: all of the inventory.")]
+Name = Annotated[str, typer.Argument(help="Machine name.")]
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    from roadbed.engine.errors import OperationFailed
+    from roadbed.machines.model import MachinesError
+
+    try:
+        yield
+    except MachinesError as error:
+        raise OperationFailed(str(error)) from None
+
+
+def _stack(inventory: str | None) -> "Stack":
+    from roadbed.engine.load import load
+
+    return load(inventory or "rehearsal")
+
+
+@app.command(epilog="Example:  provision machines up -i rehearsal")
+def up(names: Names = None, inventory: Inventory = None) -> None:
+    """Boot a machine for every host of the inventory."""
+    from roadbed.machines.rehearsal import boot
+
+    from .style import say
+
+    with _plain_errors():
+        boot(_stack(inventory), names, say=say)
+
+
+@app.command(epilog="Example:  provision machines down")
+def down(names: Names = None) -> None:
+    """Destroy machines, all of them by default. Leaves nothing behind but the cached base images."""
+    from roadbed.machines import nspawn
+
+    from .style import say
+
+    with _plain_errors():
+        gone = nspawn.down(names or None)
+    say(f"Destroyed: {', '.join(gone)}" if gone else "There is no machine.")
+
+
+@app.command(epilog="Example:  provision machines reset app-1")
+def reset(names: Annotated[list[str], typer.Argument(help="Machine names.")], inventory: Inventory = None) -> None:
+    """Give machines a fresh disk and boot them."""
+    from roadbed.machines import nspawn
+    from roadbed.machines.rehearsal import forget_keys
+
+    from .style import say
+
+    with _plain_errors():
+        nspawn.reset(names, say=say)
+        forget_keys(_stack(inventory), names)
+
+
+@app.command("list", epilog="Example:  provision machines list --json")
+def listing(as_json: Json = False) -> None:
+    """The machines, their addresses and states."""
+    import json
+    from dataclasses import asdict
+
+    from roadbed.machines import nspawn
+
+    from .style import output
+
+    with _plain_errors():
+        machines = nspawn.listing()
+    if as_json:
+        output(json.dumps([asdict(machine) for machine in machines], indent=1))
+        return
+    for machine in machines:
+        output(f"{machine.name:<16} {machine.address:<16} {machine.suite:<10} {machine.state}")
+
+
+@app.command(
+    epilog="Examples:  provision machines ssh app-1  |  provision machines ssh app-1 -- systemctl status nginx"
+)
+def ssh(
+    name: Name,
+    command: Annotated[list[str] | None, typer.Argument(help="Command to run there.")] = None,
+    user: Annotated[str, typer.Option(help="admin or root.")] = "admin",
+) -> None:
+    """Log in to a machine."""
+    from roadbed.machines import nspawn
+
+    with _plain_errors():
+        words = nspawn.ssh_command(name, user=user)
+    os.execvp(words[0], [*words, *(command or [])])  # noqa: S606
+
+
+@app.command(epilog="Example:  provision machines cut app-1")
+def cut(name: Name) -> None:
+    """Unplug a machine's network cable."""
+    from roadbed.machines import nspawn
+
+    with _plain_errors():
+        nspawn.cut(name)
+
+
+@app.command(epilog="Example:  provision machines heal app-1")
+def heal(name: Name) -> None:
+    """Plug it in again."""
+    from roadbed.machines import nspawn
+
+    with _plain_errors():
+        nspawn.heal(name)
+
+
+@app.command(epilog="Example:  provision machines slow app-1 25   (25 ms each way; 0: normal)")
+def slow(name: Name, milliseconds: Annotated[float, typer.Argument(help="Delay each way in ms; 0: none.")]) -> None:
+    """Delay everything a machine sends and receives."""
+    from roadbed.machines import nspawn
+
+    with _plain_errors():
+        nspawn.slow(name, milliseconds)

@@ -1,0 +1,113 @@
+"""`provision`: the command. Each command loads what it needs by itself, so that --help is quick."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import inventory_commands, machine_commands, secret_commands
+from .options import AskSudo, Inventory, Json, Yes
+
+app = typer.Typer(
+    name="provision",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Bare Debian and Ubuntu machines to a production Next.js platform, staged, rehearsed and proven.",
+    epilog="Exit codes: 0 done; 2 usage or inventory; 3 host unreachable; 4 operation failed; "
+    "5 verification failed; 6 refused.",
+)
+app.add_typer(machine_commands.app, name="machines")
+app.add_typer(inventory_commands.app, name="inventory")
+app.add_typer(secret_commands.app, name="secrets")
+app.command(name="init")(inventory_commands.init)
+
+
+@app.command(
+    epilog="Examples:  provision phase1 -i prod  |  provision phase1 -i prod --dry-run  |  provision phase1 --json"
+)
+def phase1(
+    inventory: Inventory = None,
+    limit: Annotated[str | None, typer.Option(help="Only these hosts, comma separated.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")] = False,
+    as_json: Json = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show unchanged operations too.")] = False,
+    ask_sudo_password: AskSudo = False,
+) -> None:
+    """One well-tuned machine: Node, the app as hardened services, nginx that streams, TLS."""
+    from .phase import converge
+
+    converge(
+        "phase1",
+        inventory,
+        limit=limit,
+        dry_run=dry_run,
+        as_json=as_json,
+        verbose=verbose,
+        ask_sudo_password=ask_sudo_password,
+    )
+
+
+@app.command(epilog="Examples:  provision check -i prod  |  provision check -i prod --json")
+def check(inventory: Inventory = None, as_json: Json = False, ask_sudo_password: AskSudo = False) -> None:
+    """Are the hosts fit? Reachability, sudo, system, memory, disk, clock, ports. Changes nothing."""
+    from .check import run
+
+    run(inventory, as_json=as_json, ask_sudo_password=ask_sudo_password)
+
+
+@app.command(epilog="Examples:  provision verify phase1 -i prod  |  provision verify phase1 -i prod --junit verify.xml")
+def verify(
+    phase: Annotated[str, typer.Argument(help="The phase whose claims are checked.")] = "phase1",
+    inventory: Inventory = None,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report.")] = None,
+    as_json: Json = False,
+    ask_sudo_password: AskSudo = False,
+) -> None:
+    """Prove it: testinfra checks and behaviour probes against the hosts of any inventory."""
+    from .verify import run
+
+    run(phase, inventory, junit=junit, html=report, as_json=as_json, ask_sudo_password=ask_sudo_password)
+
+
+@app.command(epilog="Examples:  provision rehearse  |  provision rehearse phase1 --keep  |  provision rehearse -i mine")
+def rehearse(
+    phase: Annotated[str | None, typer.Argument(help="Default: the highest phase.")] = None,
+    inventory: Annotated[
+        str, typer.Option("--inventory", "-i", help="Inventory whose hosts are played by local machines.")
+    ] = "rehearsal",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the machines running at the end.")] = False,
+    report: Annotated[Path, typer.Option(help="Where the HTML and JSON report goes.")] = Path("report"),
+    as_json: Json = False,
+    yes: Yes = False,
+) -> None:
+    """The whole thing on local machines: create, converge, converge again (0 changes), verify, report, destroy."""
+    from .rehearse import run
+
+    run(phase, inventory, keep=keep, folder=report, as_json=as_json)
+
+
+def main() -> None:
+    """Entry point: expected errors become one message and an exit code; anything else is a defect with a traceback."""
+    from roadbed.engine.errors import RoadbedError
+
+    try:
+        app()
+    except RoadbedError as error:
+        from .style import complain
+
+        complain(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\nStopped. What was begun is finished by running the same command again.", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(130)
+    except BrokenPipeError:
+        os._exit(141)
+
+
+if __name__ == "__main__":
+    main()

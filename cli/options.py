@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+Inventory = Annotated[
+    str | None,
+    typer.Option(
+        "--inventory",
+        "-i",
+        help="Name in inventories/, or a path to a .yml file. Default: the only one there is.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+AskSudo = Annotated[bool, typer.Option("--ask-sudo-password", "-K", help="Ask once for the sudo password.")]
+
+
+def sudo_password(ask: bool) -> str | None:
+    """The sudo password, asked once and without echo, or None."""
+    if not ask:
+        return None
+    return str(typer.prompt("sudo password", hide_input=True, err=True))

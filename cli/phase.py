@@ -1,0 +1,157 @@
+"""`provision phase1`: build what is needed, connect, converge, and say what happened."""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .options import sudo_password
+from .progress import Progress
+from .style import output, say, seconds
+
+if TYPE_CHECKING:
+    from roadbed.deploys.context import Context
+    from roadbed.deploys.node import NodeBuild
+    from roadbed.engine.converge import Run
+    from roadbed.engine.fleet import Fleet
+    from roadbed.engine.inventory import Inventory
+    from roadbed.engine.secrets import Secrets
+
+
+def converge(
+    phase: str,
+    inventory: str | None,
+    *,
+    limit: str | None = None,
+    dry_run: bool = False,
+    as_json: bool = False,
+    verbose: bool = False,
+    ask_sudo_password: bool = False,
+) -> None:
+    """The whole command. Raises RoadbedError, with the exit code of what went wrong first."""
+    from gevent import monkey
+
+    monkey.patch_all()  # before anything imports pyinfra or paramiko
+    from roadbed.engine.load import load
+
+    stack = load(inventory)
+    password = sudo_password(ask_sudo_password)
+    with Progress(verbose) as report:
+        run = converge_stack(stack, phase, report, dry_run=dry_run, limit=limit, password=password)
+    if as_json:
+        output(json.dumps({"phase": phase, "failed": run.failed, **report.as_json()}, indent=1))
+    summarise(run, dry_run)
+    raise_for(run)
+
+
+def converge_stack(
+    stack: "Inventory",
+    phase: str,
+    report: Progress,
+    *,
+    dry_run: bool = False,
+    limit: str | None = None,
+    password: str | None = None,
+) -> "Run":
+    """Builds, connects and converges. A wrong inventory or project ends it before the first SSH packet."""
+    from roadbed.releases.rollout import ReleaseStep
+    from roadbed.releases.toolchain import fetch, resolve
+
+    from roadbed.deploys.app import deploy as _  # noqa: F401  (a broken component is a defect, seen before any host is)
+    from roadbed.deploys.phases import PHASES
+    from roadbed.engine.converge import ComponentStep, Run, Step
+    from roadbed.engine.fleet import Fleet
+    from roadbed.engine.secrets import ACTION_KEY, Secrets, new_action_key
+    from roadbed.releases.build import ensure
+
+    names = _limited(stack, limit)
+    secrets = Secrets(stack.beside(".secrets.age"))
+    for name in stack.app.secrets:
+        secrets.get(name)
+    key = secrets.get_or_create(ACTION_KEY, new_action_key)
+    builds = {arch: resolve(stack.node, arch) for arch in ("x86_64", "aarch64")}
+    started = time.monotonic()
+    artefact = ensure(stack, key.encode(), fetch(builds), say)
+    say(f"release {artefact.release} ({seconds(time.monotonic() - started)})")
+    with Fleet(stack, sudo_password=password) as fleet:
+        started = time.monotonic()
+        fleet.connect(names)
+        say(f"connected to {len(fleet.sessions)} of {len(names)} hosts ({seconds(time.monotonic() - started)})")
+        contexts = make_contexts(stack, phase, fleet, secrets, builds)
+        refuse_unfit(fleet, contexts)
+        steps: list[Step] = []
+        for component in PHASES[phase]:
+            steps.append(ComponentStep(component))
+            if component.__name__.endswith(".app"):
+                steps.append(ReleaseStep(artefact))
+        run = Run(fleet, phase, contexts, report, dry_run=dry_run, only=frozenset(names))
+        run.execute(steps)
+    return run
+
+
+def make_contexts(
+    stack: "Inventory", phase: str, fleet: "Fleet", secrets: "Secrets", builds: Mapping[str, "NodeBuild"]
+) -> dict[str, "Context"]:
+    """The context of every host that answered."""
+    from roadbed.deploys.context import Context
+
+    return {
+        name: Context(inventory=stack, phase=phase, name=name, facts=fleet.facts, secret=secrets.get, node=builds)
+        for name in fleet.facts
+    }
+
+
+def refuse_unfit(fleet: "Fleet", contexts: Mapping[str, "Context"]) -> None:
+    """Hosts that fail the preflight are not touched: they count as failed, with all their reasons."""
+    from roadbed.engine.errors import OperationFailed, RoadbedError
+    from roadbed.engine.preflight import check_host
+
+    answers = fleet.each(contexts, lambda session, name: check_host(session, contexts[name]))
+    for name, answer in answers.items():
+        if isinstance(answer, RoadbedError):
+            fleet.failures[name] = answer
+            continue
+        if reasons := [f"{name}: {item.what}: {item.message}" for item in answer if item.level == "error"]:
+            fleet.failures[name] = OperationFailed("\n".join(reasons))
+    for name in fleet.failures:
+        if session := fleet.sessions.pop(name, None):
+            session.close()
+
+
+def summarise(run: "Run", dry_run: bool) -> None:
+    """The last lines: per host what changed, and where the site is."""
+    report = run.report
+    total = sum(took for _, took in report.steps)
+    for host in run.fleet.inventory.hosts:
+        if host not in run.hosts_in_play:
+            continue
+        changed, same = report.count("changed", host), report.count("unchanged", host)
+        verb = "would change" if dry_run else "changed"
+        state = f"failed: {run.failed[host].splitlines()[0]}" if host in run.failed else "ok"
+        say(f"{host}: {changed} {verb}, {same} unchanged, {state}")
+    say(f"{run.phase}: {seconds(total)}" + "".join(f", {name} {seconds(took)}" for name, took in report.steps))
+    if not run.failed and not dry_run:
+        say(f"https://{run.fleet.inventory.app.domain}/")
+
+
+def raise_for(run: "Run") -> None:
+    """Raises the error whose exit code tells what went wrong first; nothing when all is well."""
+    from roadbed.engine.errors import OperationFailed
+
+    if run.fleet.failures:
+        worst = min(run.fleet.failures.values(), key=lambda error: error.exit_code)
+        raise type(worst)("\n".join(str(error) for error in run.fleet.failures.values()))
+    if run.failed:
+        raise OperationFailed("\n".join(run.failed.values()))
+
+
+def _limited(stack: "Inventory", limit: str | None) -> list[str]:
+    from roadbed.engine.errors import InventoryError
+
+    if limit is None:
+        return list(stack.hosts)
+    names = [name.strip() for name in limit.split(",") if name.strip()]
+    for name in names:
+        if name not in stack.hosts:
+            raise InventoryError(f"--limit: there is no host {name}. Hosts: {', '.join(stack.hosts)}")
+    return names

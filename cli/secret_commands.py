@@ -1,0 +1,45 @@
+"""`provision secrets`: encrypted values beside the inventory."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .options import Inventory
+
+app = typer.Typer(no_args_is_help=True, help="Encrypted values of a stack: list, set, remove.")
+
+
+@app.command("list", epilog="Example:  provision secrets list -i prod")
+def listing(inventory: Inventory = None) -> None:
+    """Names of the secrets, without their values."""
+    from roadbed.engine.load import load
+    from roadbed.engine.secrets import Secrets
+
+    from .style import output
+
+    for name in Secrets(load(inventory).beside(".secrets.age")).names():
+        output(name)
+
+
+@app.command(
+    "set",
+    epilog="Examples:  provision secrets set DATABASE_URL -i prod  |  pass db-url | provision secrets set DATABASE_URL",
+)
+def set_secret(name: Annotated[str, typer.Argument(help="Such as DATABASE_URL.")], inventory: Inventory = None) -> None:
+    """Set a secret: typed without echo, or read from standard input. Never an argument."""
+    from roadbed.engine.load import load
+    from roadbed.engine.secrets import Secrets
+
+    stack = load(inventory)
+    value = typer.prompt(name, hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
+    Secrets(stack.beside(".secrets.age")).set(name, value)
+
+
+@app.command(epilog="Example:  provision secrets remove OLD_TOKEN -i prod")
+def remove(name: Annotated[str, typer.Argument(help="Name of the secret.")], inventory: Inventory = None) -> None:
+    """Forget a secret."""
+    from roadbed.engine.load import load
+    from roadbed.engine.secrets import Secrets
+
+    Secrets(load(inventory).beside(".secrets.age")).remove(name)

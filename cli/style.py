@@ -1,0 +1,31 @@
+"""How Roadbed talks: people read standard error, programs read standard output."""
+
+import sys
+
+from rich.console import Console
+
+console = Console(stderr=True, highlight=False)
+"""For people. Honours NO_COLOR and the width of the terminal; plain text in a pipe."""
+
+
+def say(text: str = "") -> None:
+    """A line for people."""
+    console.print(text, markup=False)
+
+
+def complain(text: str) -> None:
+    """An error: what, the rule, the way out."""
+    console.print(text, style="red" if console.is_terminal else None, markup=False, soft_wrap=True)
+
+
+def output(text: str) -> None:
+    """Machine-readable result."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def seconds(value: float) -> str:
+    """``4.2 s`` or ``2 min 05 s``."""
+    if value < 100:
+        return f"{value:.1f} s"
+    return f"{int(value // 60)} min {int(value % 60):02d} s"

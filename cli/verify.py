@@ -1,0 +1,83 @@
+"""`provision verify`: the shipped checks, run by pytest on the hosts of any inventory."""
+
+import contextlib
+import io
+import json
+import time
+from pathlib import Path
+
+from .options import sudo_password
+from .style import output, say, seconds
+
+
+def run(
+    phase: str,
+    inventory: str | None,
+    *,
+    junit: Path | None = None,
+    html: Path | None = None,
+    as_json: bool = False,
+    ask_sudo_password: bool = False,
+) -> None:
+    """Runs the checks. Raises HostUnreachable (3) or VerificationFailed (5)."""
+    import pytest
+    from roadbed.releases.toolchain import resolve
+
+    from roadbed import checks
+    from roadbed.deploys.context import Context
+    from roadbed.deploys.phases import PHASES
+    from roadbed.engine.errors import InventoryError, VerificationFailed
+    from roadbed.engine.fleet import Fleet
+    from roadbed.engine.load import load
+    from roadbed.engine.secrets import Secrets
+
+    from .verification import Verification
+
+    if phase not in PHASES:
+        raise InventoryError(f"phase: there is no {phase}. Phases: {', '.join(PHASES)}")
+    stack = load(inventory)
+    secret = Secrets(stack.beside(".secrets.age")).get
+    builds = {arch: resolve(stack.node, arch) for arch in ("x86_64", "aarch64")}
+    folder = Path(next(iter(checks.__path__)))
+    started = time.monotonic()
+    with Fleet(stack, sudo_password=sudo_password(ask_sudo_password)) as fleet:
+        fleet.connect()
+        for error in fleet.failures.values():
+            say(f"  ! {error}")
+        contexts = {name: Context(stack, phase, name, fleet.facts, secret, builds) for name in fleet.facts}
+        verification = Verification(fleet, contexts)
+        words = [str(folder), "-q", "-c", "/dev/null", f"--rootdir={folder}", "-p", "no:cacheprovider"]
+        words += ["--import-mode=importlib", "--tb=short", "--no-header"]
+        words += [f"--junitxml={junit.resolve()}"] if junit else []
+        chatter = io.StringIO()
+        with contextlib.redirect_stdout(chatter):
+            code = pytest.main(words, plugins=[verification])
+    took = time.monotonic() - started
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise VerificationFailed(f"the checks could not run:\n{chatter.getvalue()}")
+    _summarise(verification, took)
+    if as_json:
+        failures = {name: str(error) for name, error in fleet.failures.items()}
+        output(json.dumps({"phase": phase, "unreachable": failures, "checks": verification.as_json()}, indent=1))
+    if html:
+        from .html import write_html
+
+        write_html(html, stack, phase, checks=verification.as_json(), timings=[("verify", took)])
+        say(f"report: {html}")
+    if fleet.failures:
+        raise next(iter(fleet.failures.values()))
+    if bad := [result for result in verification.results if not result.passed]:
+        raise VerificationFailed(f"{len(bad)} of {len(verification.results)} checks do not hold")
+
+
+def _summarise(verification: "Verification", took: float) -> None:  # noqa: F821
+    for name in verification.contexts:
+        mine = [result for result in verification.results if result.host == name]
+        for component in dict.fromkeys(result.component for result in mine):
+            of_it = [result for result in mine if result.component == component]
+            good = sum(result.passed for result in of_it)
+            say(f"{name:<14} {component:<12} {good}/{len(of_it)} checks hold")
+            for result in of_it:
+                for what, value in result.measured:
+                    say(f"    {what}: {value}")
+    say(f"{len(verification.results)} checks in {seconds(took)}")
