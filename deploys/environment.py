@@ -45,6 +45,7 @@ def environment(ctx: "Context") -> dict[str, str]:
         "KEEP_ALIVE_TIMEOUT": str(KEEP_ALIVE_MS),
         "NODE_EXTRA_CA_CERTS": AUTHORITIES,
         "UV_THREADPOOL_SIZE": str(min(16, max(4, ctx.me.cpus))),
+        "ROADBED_DRAIN_SECONDS": str(app.drain),
         "ROADBED_NODE_FLAGS": f"--max-old-space-size={sizing.heap_mb}",
     }
     fixed = {"HOSTNAME": app_address(ctx, ctx.name), "LD_PRELOAD": jemalloc(ctx.me.arch)}
