@@ -22,8 +22,12 @@ echo "systemd=$(systemctl --version 2>/dev/null | sed -n '1s/systemd \\([0-9]*\\
 
 def read_facts(session: Session) -> HostFacts:
     """Reads the facts of a host. Raises OperationFailed when it is not a Linux system with os-release(5)."""
-    result = session.run(SCRIPT, check=False)
-    values = dict(line.split("=", 1) for line in result.out.splitlines() if "=" in line)
+    return parse_facts(session.name, session.run(SCRIPT, check=False).out)
+
+
+def parse_facts(name: str, output: str) -> HostFacts:
+    """The facts in the output of ``SCRIPT``. Raises OperationFailed when one is missing."""
+    values = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
     try:
         memory_kb = int(values["memory"])
         limit_kb = int(values["limit"]) // 1024 if values["limit"] else memory_kb
@@ -39,5 +43,5 @@ def read_facts(session: Session) -> HostFacts:
         )
     except (KeyError, ValueError) as error:
         raise OperationFailed(
-            f"{session.name}: is not a Debian or Ubuntu system that Roadbed knows ({result.err.strip() or error})"
+            f"{name}: is not a system that Roadbed knows: {error} in its facts. Use Debian 12, 13 or Ubuntu LTS"
         ) from error

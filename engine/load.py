@@ -40,10 +40,8 @@ def find(name: str | None) -> Path:
         if len(found) == 1:
             return found[0]
         raise InventoryError(f"--inventory: which one? {_found()}")
-    if "/" in name or name.endswith((".yml", ".yaml")):
-        path = Path(name)
-    else:
-        path = FOLDER / f"{name}.yml"
+    is_path = "/" in name or name.endswith((".yml", ".yaml"))
+    path = Path(name) if is_path else FOLDER / f"{name}.yml"
     if not path.is_file():
         raise InventoryError(f"--inventory: there is no file {path}. {_found(name)}")
     return path
