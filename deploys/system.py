@@ -1,0 +1,137 @@
+"""Operations on the operating system that pyinfra lacks: package lists, time zone, time synchronisation.
+
+Each has one fact that decides, so that a second run changes nothing.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from pyinfra import context
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.facts import FactBase
+from pyinfra.api.operation import operation
+
+LISTS_STAMP = "/var/lib/roadbed/package-lists"
+UPDATE_LISTS = f"""n=0
+until said=$(apt-get -q --error-on=any update 2>&1); do
+  n=$((n + 1))
+  case $said in
+    *"Could not get lock"*) if [ $n -lt 60 ]; then sleep 5; continue; fi;;
+  esac
+  printf '%s\\n' "$said" | grep '^[EW]:' >&2
+  exit 1
+done
+mkdir -p -m 755 {LISTS_STAMP.rpartition("/")[0]} && touch {LISTS_STAMP}"""
+"""apt's own lock timeout does not cover the lock of the lists, which apt-daily.service holds after a
+boot: waits up to 5 min. ``--error-on=any``: without it apt-get(8) reports success when a mirror did
+not answer, and the next installation fails for another reason."""
+
+
+class PackageListsAreFresh(FactBase[bool]):
+    """Whether apt has package lists that are younger than ``hours`` and younger than its sources."""
+
+    def command(self, hours: int) -> str:
+        stamps = f"{LISTS_STAMP} /var/lib/apt/periodic/update-success-stamp"
+        return (
+            f"for s in {stamps}; do "
+            f'if [ -n "$(find $s -mmin -{hours * 60} 2>/dev/null)" ] && '
+            '[ -z "$(find /etc/apt/sources.list /etc/apt/sources.list.d -newer $s 2>/dev/null)" ] && '
+            "ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1; then echo fresh; break; fi; done"
+        )
+
+    def process(self, output: list[str]) -> bool:
+        return "fresh" in output
+
+
+@operation()
+def refresh_package_lists(hours: int) -> Generator[str, None, None]:
+    """Runs ``apt-get update`` when the lists are missing, older than ``hours``, or older than a changed source."""
+    if context.host.get_fact(PackageListsAreFresh, hours=hours):
+        context.host.noop(f"the package lists are younger than {hours} h")
+        return
+    yield UPDATE_LISTS
+
+
+class LocalZone(FactBase[bool]):
+    """Whether /etc/localtime is the zone ``zone``; two names of one zone (UTC, Etc/UTC) count as the same."""
+
+    def command(self, zone: str) -> StringCommand:
+        path = QuoteString(f"/usr/share/zoneinfo/{zone}")
+        return StringCommand(
+            'if [ "$(readlink -f /etc/localtime)" = "$(readlink -f', path, ')" ] && [ -f', path, "]; then echo yes; fi"
+        )
+
+    def process(self, output: list[str]) -> bool:
+        return "yes" in output
+
+
+@operation()
+def set_timezone(zone: str) -> Generator[StringCommand, None, None]:
+    """Links /etc/localtime to a zone of the tz database, as localtime(5) wants it, without timedated."""
+    if context.host.get_fact(LocalZone, zone=zone):
+        return
+    path = QuoteString(f"/usr/share/zoneinfo/{zone}")
+    yield StringCommand("test -f", path, "|| { echo 'base/timezone: this host does not know the zone' >&2; exit 1; }")
+    yield StringCommand("ln -s", path, "/etc/.roadbed-localtime && mv -fT /etc/.roadbed-localtime /etc/localtime")
+    yield StringCommand("if [ -f /etc/timezone ]; then echo", QuoteString(zone), "> /etc/timezone; fi")
+
+
+class Locale(FactBase[str]):
+    """The locale that services and logins get: LANG in /etc/default/locale."""
+
+    def command(self) -> str:
+        return "sed -n 's/^LANG=//p' /etc/default/locale 2>/dev/null | tr -d '\"'"
+
+    def process(self, output: list[str]) -> str:
+        return output[-1] if output else ""
+
+
+@operation()
+def set_locale(locale: str) -> Generator[StringCommand, None, None]:
+    """Sets LANG. Debian 13 keeps /etc/default/locale as a link to /etc/locale.conf, which stays one."""
+    if context.host.get_fact(Locale) == locale:
+        return
+    yield StringCommand(
+        "f=$(readlink -m /etc/default/locale); { grep -s -v '^LANG=' $f; echo",
+        QuoteString(f"LANG={locale}"),
+        "; } > $f.roadbed && chmod 644 $f.roadbed && mv -f $f.roadbed $f",
+    )
+
+
+@dataclass(frozen=True)
+class Sync:
+    """The time daemon of a host: its unit (empty: none is installed) and whether it does its work."""
+
+    unit: str
+    settled: bool
+
+
+class TimeSync(FactBase[Sync]):
+    """The installed time daemon. Debian's all provide ``time-daemon`` and name their unit like the package.
+
+    In a container the clock is the machine's, and the daemons refuse to start there (ConditionVirtualization
+    or ConditionCapability in their units): enabled is all that can be asked.
+    """
+
+    def command(self) -> str:
+        return (
+            "u=$(dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Provides}\\n' 2>/dev/null"
+            " | grep '^ii.*|.*|.*time-daemon' | cut -d '|' -f 2 | head -n 1); "
+            'echo "unit=$u"; if [ -n "$u" ] && systemctl -q is-enabled $u 2>/dev/null && '
+            "{ systemctl -q is-active $u || systemd-detect-virt -q --container; }; then echo settled; fi"
+        )
+
+    def process(self, output: list[str]) -> Sync:
+        return Sync(unit=output[0].partition("=")[2], settled="settled" in output)
+
+
+@operation()
+def ensure_time_sync() -> Generator[str, None, None]:
+    """Enables the time daemon that is there, be it chrony, ntpsec or openntpd; without one systemd-timesyncd."""
+    sync = context.host.get_fact(TimeSync)
+    if sync.settled:
+        context.host.noop(f"{sync.unit} keeps the clock")
+        return
+    if not sync.unit:
+        yield "DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install systemd-timesyncd"
+    yield f"systemctl enable --now {sync.unit or 'systemd-timesyncd'}"
