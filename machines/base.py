@@ -55,7 +55,8 @@ def ensure(suite: str, mirror: str, environment: Mapping[str, str], say: Callabl
     folder = image(suite, mirror)
     if folder.exists():
         return folder
-    with registry.lock(f"base-{suite}.lock", say):
+    busy = f"Waiting for another run that builds the {SUITES[suite]} base image"
+    with registry.lock(f"base-{suite}.lock", busy, say):
         if not folder.exists():
             say(f"Building the {SUITES[suite]} base image (mmdebstrap), once; takes about a minute")
             _build(folder, suite, mirror, environment)

@@ -96,25 +96,23 @@ def _resolv_conf(say: Callable[[str], None]) -> str:
 
 
 def resolv_conf(texts: list[str], say: Callable[[str], None]) -> str:
-    """The first of the resolv.conf `texts` that names a server the machines can reach, without its loopback
-    ones: systemd-resolved's stub (127.0.0.53) is not reachable, the servers behind it are."""
+    """The first of the resolv.conf `texts` that names a server the machines can reach, without those they
+    cannot: systemd-resolved's stub (127.0.0.53) is not reachable, the servers behind it are."""
     for text in texts:
-        kept = [line for line in text.splitlines() if not _on_loopback(line)]
+        kept = [line for line in text.splitlines() if not _out_of_reach(line)]
         if any(line.split()[:1] == ["nameserver"] for line in kept):
             return "\n".join(kept) + "\n"
     servers = " and ".join(_PUBLIC_NAME_SERVERS)
-    say(f"Warning: this machine's name server is on loopback, which the machines cannot reach; they ask {servers}")
+    say(f"Warning: this machine's name servers are out of the machines' reach; they ask {servers}")
     return "".join(f"nameserver {server}\n" for server in _PUBLIC_NAME_SERVERS)
 
 
-def _on_loopback(line: str) -> bool:
+def _out_of_reach(line: str) -> bool:
     words = line.split()
     if words[:1] != ["nameserver"] or len(words) < 2:
         return False
-    try:
-        return ipaddress.ip_address(words[1].partition("%")[0]).is_loopback
-    except ValueError:
-        return False
+    address = ipaddress.ip_address(words[1].partition("%")[0])
+    return address.is_loopback or address.version == 6  # the machines have IPv4 only
 
 
 def environment_file(carried: Carried, subnet: str, has_extra: bool) -> str:

@@ -24,6 +24,7 @@ from roadbed.machines.model import MachinesError
 
 FOLDER = "roadbed-machines"
 PERIOD = 100_000  # microseconds; the kernel's default for CPU quotas, v1 and v2
+_UNIFIED_CONTROLLERS = ("cpu", "io", "memory", "pids")
 _LEGACY_TREES = ("name=systemd", "cpu", "cpuacct", "memory", "pids", "blkio")
 
 
@@ -122,7 +123,8 @@ def create(name: str) -> None:
 
 
 def _enable_controllers(group: Path) -> None:
-    for controller in (group / "cgroup.controllers").read_text().split():
+    offered = (group / "cgroup.controllers").read_text().split()
+    for controller in [each for each in _UNIFIED_CONTROLLERS if each in offered]:
         # Refused one by one where this machine is itself inside a container; limit() says so if it matters.
         with contextlib.suppress(OSError):
             (group / "cgroup.subtree_control").write_text(f"+{controller}")

@@ -65,7 +65,9 @@ def down(names: list[str] | None = None, *, say: Say = print) -> list[str]:
     With the last machine go the bridge, the firewall table and every other trace but the base images.
     Raises MachinesError when one does not exist.
     """
-    removed: list[str] = _privileged("down", {"names": names}, say) if names or registry.STATE.exists() else []
+    if not registry.STATE.exists() and not names:
+        return []
+    removed: list[str] = _privileged("down", {"names": names}, say)
     return removed
 
 
@@ -119,11 +121,14 @@ def ssh_command(name: str, user: str = "admin") -> list[str]:
     record = registry.load(name)
     address = record.spec.address
     known_hosts = key_path().with_name("known_hosts")
-    known_hosts.write_text("".join(f"{each.spec.address} {each.host_key}\n" for each in registry.records()))
+    draft = known_hosts.with_name(f"known_hosts.{os.getpid()}")
+    draft.write_text("".join(f"{each.spec.address} {each.host_key}\n" for each in registry.records()))
+    draft.replace(known_hosts)
     options = {
-        "UserKnownHostsFile": str(known_hosts),
+        "UserKnownHostsFile": f'"{known_hosts}"',  # a blank would end the name
         "StrictHostKeyChecking": "yes",
         "IdentitiesOnly": "yes",
+        "ConnectTimeout": "10",
         "LogLevel": "ERROR",
     }
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]

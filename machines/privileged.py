@@ -10,31 +10,34 @@ import dataclasses
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from roadbed.machines import base, cgroups, commands, disk, link, network, registry
+from roadbed.machines import base, boot, commands, link, network, registry
 from roadbed.machines.carried import Carried
 from roadbed.machines.model import MachinesError, MachineSpec
 
-_BOOT_TIMEOUT = 90  # seconds, for a control machine with all CPUs busy
 _LOCK = "lock"
+_BUSY = "Waiting for another run that is changing the machines"
+
+
+def _write(message: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
 
 
 def say(text: str) -> None:
     """Report progress to the front."""
-    print(json.dumps({"say": text}), flush=True)
+    _write({"say": text})
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What `up` and `reset` need besides the machines' names."""
+    """What `up` and `reset` need besides the machines: the key that may log in, the Debian mirror, and what is
+    carried in from the control machine."""
 
     public_key: str
     mirror: str
@@ -47,42 +50,47 @@ class Request:
 
 def up(data: dict[str, Any]) -> list[str]:
     """Create and boot data["specs"]; a machine that runs already is left alone. Returns their names."""
-    request = Request.of(data)
     specs = [MachineSpec(**spec) for spec in data["specs"]]
-    _check_distinct(specs)
-    images = _images({spec.suite for spec in specs}, request)
-    with registry.lock(_LOCK, say):
-        idle = [spec for spec in specs if not _already_running(spec)]
-        started = _start(idle, images, request, fresh=False)
-    _wait(started)
+    check(specs, registry.records())
+    images = _images({spec.suite for spec in specs}, Request.of(data))
+    with registry.lock(_LOCK, _BUSY, say):
+        records = {record.spec.name: record for record in registry.records()}
+        check(specs, records.values())
+        idle = [spec for spec in specs if spec.name not in records or not records[spec.name].running()]
+        started = _start(idle, images, Request.of(data), fresh=False)
+    boot.wait(started, say)
     return [spec.name for spec in specs]
 
 
 def reset(data: dict[str, Any]) -> list[str]:
     """Boot the machines data["names"] on fresh disks with new host keys. Returns their names."""
-    request = Request.of(data)
-    specs = [registry.load(name).spec for name in data["names"]]
-    images = _images({spec.suite for spec in specs}, request)
-    with registry.lock(_LOCK, say):
-        for spec in specs:
-            _stop(registry.load(spec.name))
-        started = _start(specs, images, request, fresh=True)
-    _wait(started)
+    specs = [registry.load(name).spec for name in dict.fromkeys(data["names"])]
+    images = _images({spec.suite for spec in specs}, Request.of(data))
+    with registry.lock(_LOCK, _BUSY, say):
+        started = _start(specs, images, Request.of(data), fresh=True)
+    boot.wait(started, say)
     return [spec.name for spec in specs]
+
+
+def _start(
+    specs: list[MachineSpec], images: dict[str, Path], request: Request, *, fresh: bool
+) -> dict[MachineSpec, float]:
+    if specs:
+        network.ensure(specs[0].subnet, say)
+    settings = (request.carried, request.public_key)
+    return dict(boot.start(spec, images[spec.suite], *settings, fresh=fresh, say=say) for spec in specs)
 
 
 def down(data: dict[str, Any]) -> list[str]:
     """Remove the machines data["names"], or all for None; the network goes with the last. Returns their names."""
-    with registry.lock(_LOCK, say):
-        records = [registry.load(name) for name in data["names"]] if data["names"] else registry.records()
+    with registry.lock(_LOCK, _BUSY, say):
+        names = registry.names() if data["names"] is None else list(dict.fromkeys(data["names"]))
+        records = [registry.load(name) for name in names]
         for record in records:
-            _stop(record)
-        for record in records:
-            _remove(record.spec)
-        if not registry.names():
-            network.remove()
-            cgroups.remove_folder()
-    return [record.spec.name for record in records]
+            boot.stop(record)
+            boot.remove(record.spec)
+        boot.remove_shared()
+    return names
 
 
 def cut(data: dict[str, Any]) -> None:
@@ -97,9 +105,9 @@ def heal(data: dict[str, Any]) -> None:
 
 def slow(data: dict[str, Any]) -> None:
     """Delay data["name"] by data["milliseconds"] in each direction; 0 ends the delay."""
-    with registry.lock(_LOCK, say):
+    with registry.lock(_LOCK, _BUSY, say):
         record = _running(data["name"])
-        _end(record.delay)
+        boot.end(record.delay)
         link.straighten(record.spec)
         delay = link.slow(record.spec, data["milliseconds"]) if data["milliseconds"] else None
         registry.save(dataclasses.replace(record, delay=delay))
@@ -112,136 +120,45 @@ def _running(name: str) -> registry.Record:
     return record
 
 
-def _check_distinct(specs: list[MachineSpec]) -> None:
-    wanted = {spec.name: spec for spec in specs}
-    everyone = specs + [record.spec for record in registry.records() if record.spec.name not in wanted]
+def check(specs: list[MachineSpec], records: Iterable[registry.Record]) -> None:
+    """Refuse `specs` that contradict one another or the machines of `records`, with a MachinesError."""
+    there = {record.spec.name: record.spec for record in records}
     for number, spec in enumerate(specs):
-        for other in everyone[number + 1 :]:
-            if other.name == spec.name:
-                raise MachinesError(f"{spec.name}: named twice; machines need different names")
-            if other.address == spec.address:
-                raise MachinesError(f"{spec.name}: {spec.address} belongs to {other.name} already; choose another")
-            if other.subnet != spec.subnet:
-                raise MachinesError(
-                    f"{spec.name}: {spec.address} is outside {other.subnet}, the network of {other.name}; "
-                    "all machines share one /24 network"
-                )
+        known = there.get(spec.name, spec)
+        if known != spec:
+            changed = [
+                f"{field.name} is {getattr(known, field.name)}, not {getattr(spec, field.name)}"
+                for field in dataclasses.fields(spec)
+                if getattr(known, field.name) != getattr(spec, field.name)
+            ]
+            raise MachinesError(
+                f"{spec.name}: this machine exists, but its {' and its '.join(changed)}; "
+                f"remove it first with `provision machines down {spec.name}`"
+            )
+        others = [other for name, other in there.items() if name != spec.name]
+        for other in specs[number + 1 :] + others:
+            _check_pair(spec, other)
 
 
-def _already_running(spec: MachineSpec) -> bool:
-    if spec.name not in registry.names():
-        return False
-    record = registry.load(spec.name)
-    there = record.spec
-    if (there.address, there.suite) != (spec.address, spec.suite):
+def _check_pair(spec: MachineSpec, other: MachineSpec) -> None:
+    if other.name == spec.name:
+        raise MachinesError(f"{spec.name}: named twice; machines need different names")
+    if other.address == spec.address:
+        raise MachinesError(f"{spec.name}: {spec.address} belongs to {other.name} already; choose another address")
+    if other.subnet != spec.subnet:
         raise MachinesError(
-            f"{spec.name}: exists as {there.suite} at {there.address}, but {spec.suite} at {spec.address} is "
-            f"wanted; remove it first with `provision machines down {spec.name}`"
+            f"{spec.name}: {spec.address} is outside {other.subnet}, the network of {other.name}; "
+            "all machines share one /24 network"
         )
-    if not record.running():
-        return False
-    if there != spec:
-        cgroups.limit(spec.name, spec.memory, spec.cpus)
-        registry.save(dataclasses.replace(record, spec=spec))
-    return True
 
 
 def _images(suites: set[str], request: Request) -> dict[str, Path]:
-    environment = request.carried.environment | {
-        f"{scheme}_proxy": proxy for scheme, proxy in request.carried.apt_proxies.items()
-    }
-
-    def ensure(suite: str) -> tuple[str, Path]:
-        return suite, base.ensure(suite, request.mirror, environment, say)
-
+    apt = {f"{scheme}_proxy": proxy for scheme, proxy in request.carried.apt_proxies.items()}
+    environment = request.carried.environment | apt
+    ordered = sorted(suites)
     with ThreadPoolExecutor() as pool:
-        return dict(pool.map(ensure, sorted(suites)))
-
-
-def _start(
-    specs: list[MachineSpec], images: dict[str, Path], request: Request, *, fresh: bool
-) -> list[tuple[MachineSpec, float]]:
-    """Boot `specs`, each on its own disk if that is there and not `fresh`; returns them with their start times."""
-    if specs:
-        network.ensure(specs[0].subnet, say)
-    started = []
-    for spec in specs:
-        begin = time.monotonic()
-        record = registry.load(spec.name) if spec.name in registry.names() else registry.Record(spec)
-        _stop(record)
-        record = registry.save(registry.Record(spec, host_key=record.host_key))
-        if fresh or not disk.mounted(spec.name):
-            key = disk.create(spec, images[spec.suite], request.carried, request.public_key)
-            record = registry.save(dataclasses.replace(record, host_key=key))
-        link.plug(spec)
-        registry.save(dataclasses.replace(record, supervisor=_supervise(spec)))
-        started.append((spec, begin))
-    return started
-
-
-def _supervise(spec: MachineSpec) -> registry.Process:
-    with (disk.folder(spec.name) / "console.log").open("ab") as console:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "roadbed.machines.supervise", spec.name],
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd="/",
-        )
-    return registry.Process.of(process.pid)
-
-
-def _wait(started: list[tuple[MachineSpec, float]]) -> None:
-    with ThreadPoolExecutor(max_workers=len(started) or 1) as pool:
-        for waiting in [pool.submit(_wait_for_ssh, spec, begin) for spec, begin in started]:
-            waiting.result()
-
-
-def _wait_for_ssh(spec: MachineSpec, begin: float) -> None:
-    while not _ssh_answers(spec.address):
-        ended = not registry.load(spec.name).running()
-        if ended or time.monotonic() - begin > _BOOT_TIMEOUT:
-            console = disk.folder(spec.name) / "console.log"
-            tail = "\n".join(console.read_text(errors="replace").strip().splitlines()[-15:])
-            why = "stopped while booting" if ended else f"does not answer SSH after {_BOOT_TIMEOUT} s"
-            raise MachinesError(f"{spec.name}: {why}; the end of {console}:\n{tail}")
-        time.sleep(0.03)
-    seconds = round(time.monotonic() - begin, 2)
-    registry.save(dataclasses.replace(registry.load(spec.name), boot_seconds=seconds))
-    say(f"{spec.name} answers SSH after {seconds:.1f} s")
-
-
-def _ssh_answers(address: str) -> bool:
-    try:
-        with socket.create_connection((address, 22), 0.3) as connection:
-            connection.settimeout(2)
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
-
-
-def _end(process: registry.Process | None) -> None:
-    """Kill `process` if it is still the one we started, and wait until it is gone."""
-    deadline = time.monotonic() + 5
-    while process and process.alive():
-        if time.monotonic() > deadline:
-            raise MachinesError(f"process {process.pid}: does not end after SIGKILL")
-        os.kill(process.pid, signal.SIGKILL)
-        time.sleep(0.01)
-
-
-def _stop(record: registry.Record) -> None:
-    """Pull the plug: the supervisor first, so that it starts nothing again."""
-    _end(record.supervisor)
-    _end(record.delay)
-    cgroups.remove(record.spec.name)
-
-
-def _remove(spec: MachineSpec) -> None:
-    link.unplug(spec)
-    disk.remove(spec.name)
-    registry.forget(spec.name)
+        found = pool.map(lambda suite: base.ensure(suite, request.mirror, environment, say), ordered)
+        return dict(zip(ordered, found, strict=True))
 
 
 VERBS: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -256,17 +173,17 @@ VERBS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 def main(verb: str, request: str) -> int:
     """Run `verb`; returns the exit status."""
+    # Ctrl-C ends this process at once, threads and all; `down` cleans up what it leaves.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.umask(0o022)
     os.environ["PATH"] = commands.SEARCH_PATH
     try:
-        print(json.dumps({"result": VERBS[verb](json.loads(request))}), flush=True)
+        _write({"result": VERBS[verb](json.loads(request))})
     except MachinesError as error:
-        print(json.dumps({"error": str(error)}), flush=True)
+        _write({"error": str(error)})
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 
 if __name__ == "__main__":
-    os.umask(0o022)
     sys.exit(main(sys.argv[1], sys.stdin.read()))

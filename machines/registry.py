@@ -126,8 +126,8 @@ def write_json(path: Path, data: object) -> None:
 
 
 @contextlib.contextmanager
-def lock(name: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock file `name`; says so when another run has it, and waits."""
+def lock(name: str, busy: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock file `name`; says `busy` when another run has it, and waits."""
     STATE.mkdir(parents=True, exist_ok=True)
     for closed in (BASE, RUN):
         closed.mkdir(mode=0o700, exist_ok=True)
@@ -135,6 +135,6 @@ def lock(name: str, say: Callable[[str], None]) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Waiting for another run that is changing the machines")
+            say(busy)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
