@@ -22,7 +22,9 @@ app = typer.Typer(
 app.add_typer(machine_commands.app, name="machines")
 app.add_typer(inventory_commands.app, name="inventory")
 app.add_typer(secret_commands.app, name="secrets")
-app.command(name="init")(inventory_commands.init)
+app.command(name="init", epilog="Example:  provision init prod --host root@203.0.113.10 --domain shop.example.com")(
+    inventory_commands.init
+)
 
 
 @app.command(

@@ -84,7 +84,7 @@ def _create(stack: "Inventory") -> None:
         for machine in nspawn.listing():
             if machine.name in stack.hosts:
                 say(
-                    f"{machine.name}: {machine.suite} at {machine.address}, answered SSH in {machine.boot_seconds:.1f} s"
+                    f"{machine.name}: {machine.suite} at {machine.address}"
                 )
     except MachinesError as error:
         raise OperationFailed(str(error)) from None

@@ -14,7 +14,7 @@ from .style import say
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check on one host. ``measured`` are (name, value with unit and threshold); ``problem`` is empty if it holds."""
+    """One check on one host. ``measured``: (name, value with unit and threshold); ``problem``: empty if it holds."""
 
     host: str
     component: str

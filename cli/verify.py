@@ -5,9 +5,13 @@ import io
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .options import sudo_password
 from .style import output, say, seconds
+
+if TYPE_CHECKING:
+    from .verification import Verification
 
 
 def run(
@@ -70,7 +74,7 @@ def run(
         raise VerificationFailed(f"{len(bad)} of {len(verification.results)} checks do not hold")
 
 
-def _summarise(verification: "Verification", took: float) -> None:  # noqa: F821
+def _summarise(verification: "Verification", took: float) -> None:
     for name in verification.contexts:
         mine = [result for result in verification.results if result.host == name]
         for component in dict.fromkeys(result.component for result in mine):

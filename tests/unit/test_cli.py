@@ -1,0 +1,117 @@
+"""The command line without a host: help with examples, its price, mistakes with their exit codes."""
+
+import os
+import resource
+import subprocess
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PROVISION = str(Path(sys.executable).with_name("provision"))
+COMMANDS = [
+    ["phase1"],
+    ["check"],
+    ["verify"],
+    ["rehearse"],
+    ["init"],
+    ["inventory", "show"],
+    ["inventory", "schema"],
+    ["secrets", "list"],
+    ["secrets", "set"],
+    ["secrets", "remove"],
+    *(["machines", verb] for verb in ("up", "down", "reset", "list", "ssh", "cut", "heal", "slow")),
+]
+GOOD = "app: {name: shop, source: app, domain: shop.example.com}\nhosts: {one: {address: 192.0.2.1}}\n"
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def provision(folder: Path, *words: str) -> Done:
+    """Runs the command in a child of this process: the imports, a second each time, are there already."""
+    import roadbed.engine.load  # noqa: F401
+    from roadbed.cli import main
+
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        os.environ.update(ROADBED_IDENTITY=str(folder / "identity.age"), COLUMNS="100")
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        sys.argv = ["provision", *words]
+        code = 1
+        try:
+            main.main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    _, status = os.waitpid(child, 0)
+    said = {name: (folder / name).read_text() for name in ("stdout", "stderr")}
+    return Done(os.waitstatus_to_exitcode(status), **said)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(tmp_path: Path, words: list[str]) -> None:
+    from typer.testing import CliRunner
+
+    from roadbed.cli.main import app
+
+    result = CliRunner().invoke(app, [*words, "--help"])
+    assert result.exit_code == 0
+    assert "provision " + " ".join(words) in result.output.split("Example", 1)[1]
+
+
+def test_help_is_quick(tmp_path: Path) -> None:
+    """`provision --help` takes less than 0.3 s of CPU (user + system)."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([PROVISION, "--help"], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
+
+
+MISTAKES = [
+    (["phase1"], "There is no inventory in inventories/. Write one: provision init", 2),
+    (["phase1", "-i", "prod"], "there is no file inventories/prod.yml", 2),
+    (["phase1", "-i", "bad.yml"], "app/nam: unknown key. Did you mean name?", 2),
+    (["phase1", "-i", "good.yml", "--limit", "two"], "--limit: there is no host two. Hosts: one", 2),
+    (["phase1", "-i", "good.yml"], "app/source: ", 2),
+    (["verify", "phase9", "-i", "good.yml"], "phase: there is no phase9. Phases: phase1", 2),
+    (["phase9"], "No such command 'phase9'", 2),
+    (["check", "-i", "broken.yml"], "broken.yml line 2, column 1: not valid YAML", 2),
+    (["init"], "--host: is required", 2),
+    (["secrets", "remove", "X", "-i", "good.yml"], "app/secrets: X has no value", 2),
+]
+
+
+@pytest.mark.parametrize(("words", "message", "code"), MISTAKES, ids=[" ".join(words) for words, _, _ in MISTAKES])
+def test_a_mistake_has_a_message_and_an_exit_code(tmp_path: Path, words: list[str], message: str, code: int) -> None:
+    (tmp_path / "good.yml").write_text(GOOD)
+    (tmp_path / "bad.yml").write_text(GOOD.replace("name", "nam"))
+    (tmp_path / "broken.yml").write_text("app: [\n")
+    done = provision(tmp_path, *words)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_init_writes_an_inventory_that_loads_and_never_overwrites(tmp_path: Path) -> None:
+    done = provision(tmp_path, "init", "prod", "--host", "admin@203.0.113.9", "--domain", "www.example.com")
+    assert done.returncode == 0, done.stderr
+    shown = provision(tmp_path, "inventory", "show", "-i", "prod")
+    assert shown.returncode == 0, shown.stderr
+    assert "address: 203.0.113.9" in shown.stdout
+    again = provision(tmp_path, "init", "prod", "--host", "admin@203.0.113.9")
+    assert again.returncode == 6
+    assert "exists already" in again.stderr
