@@ -32,10 +32,9 @@ class Artefact:
         """The release's id."""
         return self.manifest.release
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 over the hashes of all files: two hosts with the same digest have the same release."""
-        return sha256(self.manifest.sums().encode()).hexdigest()
+    def digest(self, *, public_only: bool = False) -> str:
+        """SHA-256 over the hashes of the files: two hosts with the same digest have the same release."""
+        return sha256(self.manifest.sums(public_only=public_only).encode()).hexdigest()
 
     def write_archive(self, output: BinaryIO, paths: Iterable[str] | None = None) -> None:
         """Writes the release, or only the files in ``paths``, as tar.gz.

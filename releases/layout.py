@@ -75,6 +75,10 @@ def lay_out(info: BuildInfo, project: Path, tree: Path) -> list[str]:
             (meta / "seed" / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(tree / path, meta / "seed" / path)
     runtime_files.copy_server(meta / "runtime")
+    for name in ("static", "public"):  # where nginx finds them, whatever the project's folders are called
+        inside = PurePosixPath("..", "app", info.server, info.dist_name if name == "static" else "", name)
+        (meta / name).symlink_to(inside)
+    (server / "public").mkdir(exist_ok=True)
     (meta / "start").write_text(START.format(server=info.server))
     (meta / "start").chmod(0o755)
     return writable

@@ -1,0 +1,80 @@
+"""The health gate: an instance gets traffic only after it has answered as a visitor would ask it."""
+
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from roadbed.deploys.app import AppSettings
+from roadbed.engine.errors import OperationFailed
+from roadbed.engine.session import Session
+
+SECONDS = 60
+"""How long the instances of a host may take to become healthy. Measured: 0.5 s; a cold database takes longer."""
+JOURNAL_LINES = 15
+
+
+@dataclass(frozen=True)
+class Unhealthy:
+    """Why an instance got no traffic: what it answered, and what it logged."""
+
+    instance: str
+    reason: str
+    status: int | None
+    body: str
+    journal: str
+
+    def __str__(self) -> str:
+        answer = f"HTTP {self.status}" if self.status else "no answer"
+        parts = [f"{self.instance} {self.reason} ({answer})"]
+        parts += [_indented("It said:", self.body)] if self.body else []
+        parts += [_indented("Its journal:", self.journal)] if self.journal else []
+        return "\n".join(parts)
+
+
+def gate(session: Session, app: AppSettings, release: str, address: str, instances: Iterable[str]) -> list[Unhealthy]:
+    """Waits until ``instances`` (``a-0`` ...) on ``address`` are healthy; returns those that did not get there.
+
+    Raises OperationFailed when the host lacks the Node.js of the release.
+    """
+    meta = f"{app.root}/releases/{release}/.roadbed"
+    wanted = {
+        "app": app.name,
+        "release": release,
+        "address": address,
+        "domain": app.domain,
+        "health": app.health,
+        "seconds": SECONDS,
+        "instances": {name: _port(app, name) for name in instances},
+    }
+    node = f"node=$(readlink {meta}/node); [ -x \"$node\" ] || {{ echo \"$node is missing\" >&2; exit 69; }}"
+    command = f"{node}; \"$node\" {meta}/runtime/gate.cjs {shlex.quote(json.dumps(wanted))}"
+    result = session.run(command, timeout=SECONDS + 60, check=False)
+    answers = [json.loads(line) for line in result.out.splitlines() if line.startswith("{")]
+    if len(answers) != len(wanted["instances"]):
+        raise OperationFailed(f"{session.name}: the health gate did not run: {result.err.strip() or result.out.strip()}")
+    return [
+        Unhealthy(
+            instance=f"{app.name}@{answer['instance']}",
+            reason=answer["reason"],
+            status=answer.get("status"),
+            body=answer.get("body") or answer.get("error") or "",
+            journal=_journal(session, f"{app.name}@{answer['instance']}.service"),
+        )
+        for answer in answers
+        if not answer["good"]
+    ]
+
+
+def _port(app: AppSettings, instance: str) -> int:
+    slot, _, number = instance.partition("-")
+    return app.ports(slot, int(number) + 1)[-1]
+
+
+def _journal(session: Session, unit: str) -> str:
+    command = f"journalctl --unit {shlex.quote(unit)} --lines {JOURNAL_LINES} --no-pager --output cat"
+    return session.run(command, check=False).out.strip()
+
+
+def _indented(title: str, text: str) -> str:
+    return "\n".join([f"  {title}", *(f"    {line}" for line in text.splitlines())])

@@ -1,0 +1,33 @@
+# What a host has of an app, one fact a line: a word, then its values. Read by releases/host_state.py.
+# Given: app, root (/srv/<app>), route (folder of the flag files).
+echo "arch $(uname -m)"
+mkdir -p "$root"
+echo "free $(df -Pk "$root" | sed -n '2s/^.* \([0-9]*\) *[0-9]*% .*$/\1/p')"
+for manifest in "$root"/releases/*/.roadbed/manifest.json; do
+    [ -f "$manifest" ] || continue
+    meta=${manifest%/*}
+    release=${meta%/*}
+    state=unknown
+    [ ! -f "$meta/state" ] || read -r state < "$meta/state"
+    echo "release ${release##*/} $state $(sha256sum < "$meta/files.sha256" | cut -c 1-64)"
+done
+for slot in a b c; do
+    if target=$(readlink "$root/slots/$slot"); then echo "slot $slot ${target##*/}"; fi
+done
+if target=$(readlink "$root/current"); then echo "current ${target##*/}"; fi
+if target=$(readlink "$root/public"); then target=${target%/.roadbed/public}; echo "public ${target##*/}"; fi
+if [ -f "$root/static.release" ]; then read -r release < "$root/static.release"; echo "static $release"; fi
+for flag in "$route"/*; do
+    [ ! -f "$flag" ] || echo "flag ${flag##*/}"
+done
+systemctl list-units --all --plain --no-legend --no-pager "$app@*.service" 2>/dev/null |
+    while read -r unit _ active _; do
+        unit=${unit#"$app@"}
+        echo "instance ${unit%.service} $active"
+    done
+for link in /etc/systemd/system/*.wants/"$app"@*.service; do
+    [ -L "$link" ] || continue
+    unit=${link##*/"$app@"}
+    echo "enabled ${unit%.service}"
+done
+if [ -e "/var/lib/roadbed/pending/$app" ]; then echo "debt $app"; fi

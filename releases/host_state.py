@@ -1,0 +1,80 @@
+"""What a host has of the app: its releases, slots, instances and flags, as ``host/inspect.sh`` prints them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from roadbed.deploys.app import SLOTS, AppSettings
+from roadbed.engine.session import Session
+
+from .scripts import script
+
+
+@dataclass(frozen=True)
+class ReleaseOnHost:
+    """A complete release. ``state`` is healthy, failed or unknown; ``digest`` is that of ``Artefact.digest``."""
+
+    state: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class HostState:
+    """One host. An instance is named by slot and number, ``a-0``, its state is systemd's ActiveState.
+
+    ``flags`` are the files by which nginx chooses a slot (web hosts only); ``free_kb`` is what
+    the file system of /srv has left. ``debt``: environment or unit changed since the instances started.
+    """
+
+    arch: str = ""
+    free_kb: int = 0
+    releases: dict[str, ReleaseOnHost] = field(default_factory=dict)
+    slots: dict[str, str] = field(default_factory=dict)
+    current: str | None = None
+    public: str | None = None
+    static: str | None = None
+    flags: frozenset[str] = frozenset()
+    instances: dict[str, str] = field(default_factory=dict)
+    enabled: frozenset[str] = frozenset()
+    debt: bool = False
+
+    def serving(self) -> str | None:
+        """The slot nginx on this host sends requests to; None before the first release.
+
+        As nginx.conf decides it: a later slot's flag wins over an earlier one's, so that adding
+        the new flag before removing the old one never leaves a moment without a slot.
+        """
+        return next((slot for slot in reversed(SLOTS) if f"active.{slot}" in self.flags), None)
+
+    def running(self) -> set[str]:
+        """Instances that have processes, those that are being stopped included."""
+        return {name for name, state in self.instances.items() if state not in ("inactive", "failed")}
+
+
+def inspect(session: Session, app: AppSettings) -> HostState:
+    """Reads the state of a host in one round trip. Raises HostUnreachable."""
+    return parse(session.run(script("inspect", app=app.name, root=app.root, route=app.route)).out.splitlines())
+
+
+def parse(lines: Iterable[str]) -> HostState:
+    """The state that the lines of ``host/inspect.sh`` tell."""
+    facts: dict[str, list[list[str]]] = {}
+    for line in lines:
+        word, *values = line.split()
+        facts.setdefault(word, []).append(values)
+
+    def one(word: str) -> str | None:
+        return next((values[0] for values in facts.get(word, []) if values), None)
+
+    return HostState(
+        arch=one("arch") or "",
+        free_kb=int(one("free") or 0),
+        releases={release: ReleaseOnHost(state, digest) for release, state, digest in facts.get("release", [])},
+        slots={slot: release for slot, release in facts.get("slot", [])},
+        current=one("current"),
+        public=one("public"),
+        static=one("static"),
+        flags=frozenset(values[0] for values in facts.get("flag", [])),
+        instances={name: state for name, state in facts.get("instance", [])},
+        enabled=frozenset(values[0] for values in facts.get("enabled", [])),
+        debt="debt" in facts,
+    )
