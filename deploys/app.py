@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pyinfra import context
 from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
-from pyinfra.operations import apt, files, server
+from pyinfra.operations import apt, files
 
 from .environment import environment, environment_file
 from .files import DAEMON_RELOAD, settle, write_file, write_template
@@ -144,7 +144,7 @@ def start_target(target: str) -> Generator[str, None, None]:
 
 
 def deploy(ctx: "Context") -> None:
-    """User, folders, environment and units of the app.
+    """Folders, environment and units of the app; its user is made by base.
 
     It starts no instance and restarts none: that would drop requests. A changed environment or unit
     leaves the debt ``<name>`` on the host, which the release step pays by rolling the release
@@ -156,22 +156,10 @@ def deploy(ctx: "Context") -> None:
         packages=["ca-certificates", "libjemalloc2"],
         no_recommends=True,
     )
-    server.group(name=f"Create the group {app.name}", group=app.name, system=True)
-    server.user(  # noqa: S604  (the login shell)
-        name=f"Create the user {app.name}",
-        user=app.name,
-        group=app.name,
-        system=True,
-        home="/nonexistent",
-        ensure_home=False,
-        shell="/usr/sbin/nologin",
-    )
     folders = {
         "/etc/roadbed": ("755", "root"),
         f"/etc/roadbed/{app.name}": ("750", app.name),
         "/usr/local/lib/roadbed": ("755", "root"),
-        app.root: ("755", "root"),
-        f"{app.root}/releases": ("751", app.name),
         f"{app.root}/slots": ("755", "root"),
     }
     for path, (mode, group) in folders.items():
