@@ -47,7 +47,7 @@ def up(specs: list[MachineSpec], *, say: Say = print) -> list[Machine]:
     """
     if problems := preflight():
         raise MachinesError("\n".join(problems))
-    request = {"specs": [dataclasses.asdict(spec) for spec in specs], **_settings(say)}
+    request = {"specs": [dataclasses.asdict(spec) for spec in specs], **settings(say)}
     return _machines(_privileged("up", request, say))
 
 
@@ -56,7 +56,7 @@ def reset(names: list[str], *, say: Say = print) -> list[Machine]:
 
     Raises MachinesError when one does not exist or does not come up.
     """
-    return _machines(_privileged("reset", {"names": names, **_settings(say)}, say))
+    return _machines(_privileged("reset", {"names": names, **settings(say)}, say))
 
 
 def down(names: list[str] | None = None, *, say: Say = print) -> list[str]:
@@ -135,7 +135,8 @@ def ssh_command(name: str, user: str = "admin") -> list[str]:
     return ["ssh", "-i", str(key_path()), *flags, f"{user}@{address}"]
 
 
-def _settings(say: Say) -> dict[str, Any]:
+def settings(say: Say) -> dict[str, Any]:
+    """What a request for new machines carries from the caller: key, Debian mirror, certificates, proxies."""
     return {
         "public_key": key_path().with_suffix(".pub").read_text(),
         "mirror": os.environ.get("ROADBED_DEBIAN_MIRROR", base.MIRROR).rstrip("/"),
