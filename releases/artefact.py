@@ -28,7 +28,7 @@ class Artefact:
     manifest: Manifest
 
     @property
-    def id(self) -> str:
+    def release(self) -> str:
         """The release's id."""
         return self.manifest.release
 
@@ -43,12 +43,12 @@ class Artefact:
         build as the time of every file. (Not 0: nginx makes an ETag from time and size, and
         Next.js takes the age of a prerendered page from the file's time.)
         """
-        chosen = sorted(set(paths) if paths is not None else {*self.manifest.files, *self.manifest.links, MANIFEST, SUMS})
+        everything = {*self.manifest.files, *self.manifest.links, MANIFEST, SUMS}
         with (
             gzip.GzipFile(filename="", mode="wb", fileobj=output, compresslevel=6, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive,
         ):
-            for path in chosen:
+            for path in sorted(everything if paths is None else set(paths)):
                 self._add(archive, path)
 
     def _add(self, archive: tarfile.TarFile, path: str) -> None:
@@ -99,7 +99,9 @@ def load(file: Path, app: str) -> Artefact:
         damaged = [path for path, entry in manifest.files.items() if _hash(tree / path) != entry.sha256]
     except (OSError, tarfile.TarError, EOFError, ValidationError) as error:
         shutil.rmtree(tree, ignore_errors=True)
-        raise InventoryError(f"{wrong}is not a release file: {error}. Point app/source at a project or a release") from None
+        raise InventoryError(
+            f"{wrong}is not a release file: {error}. Point app/source at a project or a release"
+        ) from None
     if manifest.app != app or damaged:
         shutil.rmtree(tree, ignore_errors=True)
         reason = f"is damaged ({damaged[0]})" if damaged else f"is a release of {manifest.app}, not of {app}"

@@ -63,7 +63,7 @@ def ensure(
     with _alone(job.work):
         known = [release for release in artefact.cached(job.app) if release.manifest.source_hash == job.source_hash]
         if known:
-            say(f"Release {known[0].id} is built already")
+            say(f"Release {known[0].release} is built already")
             return known[0]
         return _build(job, fingerprint, hidden)
 
@@ -113,7 +113,7 @@ def _from_file(path: Path, app: str, fingerprint: str, say: Callable[[str], None
             f"app/source: {path} was built with another action key ({release.manifest.key_fingerprint}, the stack has "
             f"{fingerprint}), so the Server Actions of open pages would fail. Build it with the key of this stack"
         )
-    say(f"Release {release.id} comes from {path.name}")
+    say(f"Release {release.release} comes from {path.name}")
     return release
 
 
@@ -156,7 +156,11 @@ def _install(job: _Job, copy: Path, log: BuildLog) -> None:
 
 def _next_build(job: _Job, project: Path, release: str, log: BuildLog) -> None:
     version = versions.parse(job.project.next_version) or versions.ADAPTERS
-    ours = {"NEXT_SERVER_ACTIONS_ENCRYPTION_KEY": job.key.decode(), "ROADBED_RELEASE": release, "NODE_ENV": "production"}
+    ours = {
+        "NEXT_SERVER_ACTIONS_ENCRYPTION_KEY": job.key.decode(),
+        "ROADBED_RELEASE": release,
+        "NODE_ENV": "production",
+    }
     if version >= versions.ADAPTERS:
         ours["NEXT_ADAPTER_PATH"] = str(job.work / "runtime" / "adapter.cjs")
     else:  # undocumented, present in every version from 14.2 on

@@ -13,7 +13,9 @@ PASSED = (
 """Reaching the registry and finding the user's npmrc. Anything more would make a build depend on its caller."""
 
 
-def build_environment(node: Path, project: Path, settings: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
+def build_environment(
+    node: Path, project: Path, settings: Mapping[str, str], ours: Mapping[str, str]
+) -> dict[str, str]:
     """Environment for install and build: ``settings`` are the app's own variables, ``ours`` win.
 
     Variables which the project's .npmrc names, ``${NPM_TOKEN}`` for example, are passed on too.

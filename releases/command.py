@@ -54,7 +54,10 @@ def run(command: list[str], *, folder: Path, env: dict[str, str], log: BuildLog,
             _end(process)
             raise
     if code != 0:
-        raise BuildFailed(f"app/source: `{title}` failed with exit code {code}.\n{log.tail()}\nThe whole log: {log.path}")
+        raise BuildFailed(
+            f"app/source: `{title}` failed with exit code {code}; no host was touched. "
+            f"The end of {log.path}:\n{log.tail()}"
+        )
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -54,9 +54,10 @@ def decide(
     """The plan that brings ``release`` to service.
 
     ``states`` and ``digests`` (of the files a host should have) cover every app and web host,
-    ``replicas`` is the number of instances of each app host, ``web`` names the web hosts. The release stays in the slot that serves it already, unless an
-    environment or unit changed (debt) or a host runs more instances than it should; otherwise it
-    is started anew in a slot that serves nothing.
+    ``replicas`` is the number of instances of each app host, ``web`` names the web hosts. The
+    release stays in the slot that serves it already, unless an environment or unit changed (debt)
+    or a host runs more instances than it should; otherwise it is started anew in a slot that
+    serves nothing.
     """
     apps = {host: states[host] for host in replicas}
     live = {slot for host in web if (slot := states[host].serving())}

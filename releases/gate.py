@@ -38,6 +38,7 @@ def gate(session: Session, app: AppSettings, release: str, address: str, instanc
     Raises OperationFailed when the host lacks the Node.js of the release.
     """
     meta = f"{app.root}/releases/{release}/.roadbed"
+    ports = {name: _port(app, name) for name in instances}
     wanted = {
         "app": app.name,
         "release": release,
@@ -45,14 +46,15 @@ def gate(session: Session, app: AppSettings, release: str, address: str, instanc
         "domain": app.domain,
         "health": app.health,
         "seconds": SECONDS,
-        "instances": {name: _port(app, name) for name in instances},
+        "instances": ports,
     }
     node = f"node=$(readlink {meta}/node); [ -x \"$node\" ] || {{ echo \"$node is missing\" >&2; exit 69; }}"
     command = f"{node}; \"$node\" {meta}/runtime/gate.cjs {shlex.quote(json.dumps(wanted))}"
     result = session.run(command, timeout=SECONDS + 60, check=False)
     answers = [json.loads(line) for line in result.out.splitlines() if line.startswith("{")]
-    if len(answers) != len(wanted["instances"]):
-        raise OperationFailed(f"{session.name}: the health gate did not run: {result.err.strip() or result.out.strip()}")
+    if len(answers) != len(ports):
+        said = result.err.strip() or result.out.strip()
+        raise OperationFailed(f"{session.name}: the health gate did not run: {said}")
     return [
         Unhealthy(
             instance=f"{app.name}@{answer['instance']}",

@@ -13,8 +13,10 @@ STOP_SPARE = 60
 
 def link(session: Session, app: AppSettings, slot: str, release: str) -> None:
     """Points a slot at a release; what runs in the slot is not disturbed."""
-    slots = f"{app.root}/slots"
-    session.run(f"mkdir -p {slots} && ln -sfnT ../releases/{release} {slots}/.{slot} && mv -fT {slots}/.{slot} {slots}/{slot}")
+    session.run(
+        f"mkdir -p {app.root}/slots && cd {app.root}/slots && "
+        f"ln -sfnT ../releases/{release} .{slot}.new && mv -fT .{slot}.new {slot}"
+    )
 
 
 def start(session: Session, app: AppSettings, names: Iterable[str]) -> None:

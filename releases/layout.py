@@ -46,7 +46,10 @@ def find_build(project: Path) -> BuildInfo:
     """The finished build in ``project``. Raises BuildFailed when there is none that can be served."""
     found = [file for pattern in (".*/", "*/", "*/*/") for file in project.glob(pattern + BUILD_INFO)]
     if not found:
-        raise BuildFailed(f"app/source: the build of {project} left no {BUILD_INFO}. See the build log for `roadbed:` lines")
+        raise BuildFailed(
+            f"app/source: the build of {project} left no {BUILD_INFO}. "
+            "The build log says why, in lines that begin with roadbed:"
+        )
     dist = found[0].parent
     info = BuildInfo(json.loads(found[0].read_text()), dist)
     if not (dist / "standalone" / info.server / "server.js").is_file():
@@ -98,7 +101,7 @@ def describe(tree: Path, public: tuple[str, ...]) -> tuple[dict[str, FileEntry],
             file = Path(folder) / name
             path = file.relative_to(tree).as_posix()
             if any(character in path for character in "\n\r\\"):
-                raise BuildFailed(f"app/source: {path!r}: a file name with a line break or a backslash. Rename the file")
+                raise BuildFailed(f"app/source: {path!r}: the name has a line break or a backslash. Rename the file")
             if file.is_symlink():
                 links[path] = _link_target(tree, file)
             else:
@@ -119,7 +122,7 @@ def _mode(path: str, executable: bool, public: tuple[str, ...]) -> str:
 
 
 def _link_target(tree: Path, link: Path) -> str:
-    target = os.readlink(link)
+    target = str(link.readlink())
     inside = os.path.normpath(link.parent / target)
     if Path(target).is_absolute() or not Path(inside).is_relative_to(tree):
         raise BuildFailed(

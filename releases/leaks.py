@@ -24,6 +24,6 @@ def check(tree: Path, public: Iterable[str], secrets: Mapping[str, str]) -> None
             for name, needle in needles.items():
                 if needle in data:
                     raise Refused(
-                        f"app/source: the value of {name} is in {file.relative_to(tree)}, which every visitor can read. "
+                        f"app/source: the value of {name} is in {file.relative_to(tree)}, for every visitor to read. "
                         "Read it in server code only, and rename it if it begins with NEXT_PUBLIC_"
                     )

@@ -40,7 +40,8 @@ class Manifest(_Frozen):
 
     ``server`` is the folder of server.js inside ``app/``, ``dist`` the build folder inside that one;
     ``writable`` are the folders a running server writes to, from the root of the release.
-    ``platform`` is that of the native modules inside. ``source_hash`` covers everything a build depends on: equal hash, same release.
+    ``platform`` is that of the native modules inside. ``source_hash`` covers everything a build
+    depends on: equal hash, same release.
     """
 
     app: str

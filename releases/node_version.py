@@ -11,5 +11,7 @@ def node_version(node: Path) -> str:
     try:
         done = subprocess.run([str(node), "--version"], capture_output=True, check=True, text=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
-        raise OperationFailed(f"{node}: does not run: {error}. Remove its folder, so that it is fetched again") from None
+        raise OperationFailed(
+            f"{node}: does not run: {error}. Remove its folder, so that it is fetched again"
+        ) from None
     return done.stdout.strip().removeprefix("v")

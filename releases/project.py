@@ -15,6 +15,7 @@ from . import versions
 Manager = Literal["npm", "pnpm"]
 LOCK_FILES: dict[str, Manager] = {"package-lock.json": "npm", "npm-shrinkwrap.json": "npm", "pnpm-lock.yaml": "pnpm"}
 OTHER_LOCK_FILES = {"yarn.lock": "Yarn", "bun.lock": "Bun", "bun.lockb": "Bun"}
+EXPORT = re.compile(r"""^[^/\n*]*\boutput["']?\s*:\s*["'`]export["'`]""", re.MULTILINE)
 CONFIGS = ("next.config.ts", "next.config.mts", "next.config.mjs", "next.config.js", "next.config.cjs")
 
 
@@ -60,7 +61,9 @@ def _package(source: Path) -> dict[str, Any]:
     wrong = f"app/source: {source} is not a Next.js project: "
     out = " Point app/source at the folder that holds next.config.*"
     if not source.is_dir():
-        raise InventoryError(f"app/source: {source} is not a folder. Write the path of the Next.js project, relative to the inventory")
+        raise InventoryError(
+            f"app/source: {source} is not a folder. Write the path of the Next.js project, relative to the inventory"
+        )
     try:
         package = json.loads((source / "package.json").read_text())
     except FileNotFoundError:
@@ -126,14 +129,16 @@ def _locked_version(lock: Path, folder: Path) -> str | None:
     except (KeyError, TypeError, AttributeError):
         return None
     except (ValueError, yaml.YAMLError) as error:
-        raise InventoryError(f"app/source: {lock} cannot be read: {error}. Make it anew with the package manager") from None
+        raise InventoryError(
+            f"app/source: {lock} cannot be read: {error}. Make it anew with the package manager"
+        ) from None
 
 
 def _check_version(source: Path, text: str, allow_vulnerable: bool) -> None:
     version = versions.parse(text)
     if version is None:
         raise InventoryError(
-            f"app/source: {source}: the version of Next.js is '{text}', and the lock file does not say which one that is. "
+            f"app/source: {source}: the version of Next.js is '{text}', and the lock file does not say which that is. "
             "Install a released version and commit the lock file"
         )
     if version < versions.OLDEST:
@@ -144,17 +149,16 @@ def _check_version(source: Path, text: str, allow_vulnerable: bool) -> None:
     advisory = versions.advisory_for(version)
     if advisory and not allow_vulnerable:
         raise Refused(
-            f"app/source: {source} uses Next.js {text}, which has a known weakness: {advisory.summary} ({advisory.name}). "
+            f"app/source: {source} uses Next.js {text}, which is vulnerable: {advisory.summary} ({advisory.name}). "
             f"Upgrade to {_dotted(versions.repaired(version))} or later, or pass --allow-vulnerable"
         )
 
 
 def _check_output(source: Path) -> None:
-    for name in CONFIGS:
-        config = source / name
-        if config.is_file() and re.search(r"""^[^/\n*]*\boutput["']?\s*:\s*["'`]export["'`]""", config.read_text(errors="replace"), re.M):
+    for config in (source / name for name in CONFIGS):
+        if config.is_file() and EXPORT.search(config.read_text(errors="replace")):
             raise InventoryError(
-                f'app/source: {config} sets output: "export", which makes a static site, and there is no server to run. '
+                f'app/source: {config} sets output: "export": a static site, and there is no server to run. '
                 "Remove it, or serve the exported folder with any web server"
             )
 

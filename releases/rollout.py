@@ -8,7 +8,7 @@ old release serving.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
@@ -16,6 +16,7 @@ from typing import Literal, Protocol, TypeVar
 from roadbed.deploys.app import AppSettings
 from roadbed.deploys.context import Context
 from roadbed.deploys.environment import app_address
+from roadbed.deploys.node import node_path
 from roadbed.engine.errors import OperationFailed, RoadbedError
 from roadbed.engine.inventory import Inventory
 from roadbed.engine.session import Session
@@ -39,7 +40,9 @@ class Fleet(Protocol):
 
     inventory: Inventory
 
-    def each(self, names: "list[str]", work: Callable[[Session, str], Answer]) -> "dict[str, Answer | RoadbedError]": ...
+    def each(
+        self, names: Iterable[str], work: Callable[[Session, str], Answer]
+    ) -> dict[str, Answer | RoadbedError]: ...
 
 
 class Report(Protocol):
@@ -86,8 +89,8 @@ class ReleaseStep:
         if missing:
             return {
                 host: OperationFailed(
-                    f"{host}: a release goes to all app and web hosts at once, and {', '.join(missing)} cannot take part. "
-                    "Repair it, or take it out of the inventory"
+                    f"{host}: a release goes to all app and web hosts at once, and {', '.join(missing)} cannot take "
+                    "part. Repair it, or take it out of the inventory"
                 )
                 for host in hosts
             }
@@ -97,7 +100,7 @@ class ReleaseStep:
         except _Stopped as stopped:
             first = next(iter(stopped.errors))
             others = {
-                host: OperationFailed(f"{host}: the rollout of {self.artefact.id} stopped because of {first}")
+                host: OperationFailed(f"{host}: the rollout of {self.artefact.release} stopped because of {first}")
                 for host in hosts
             }
             return {**others, **stopped.errors}
@@ -137,13 +140,14 @@ class _Rollout:
         states = self._on(self.hosts, lambda session, _: inspect(session, self.app))
         replicas = {host: self.run_.contexts[host].sizing().replicas for host in self.apps}
         digests = {host: self.artefact.digest(public_only=host not in self.apps) for host in self.hosts}
-        return states, decide(self.artefact.id, digests, states, replicas, self.web)
+        return states, decide(self.artefact.release, digests, states, replicas, self.web)
 
     def _upload(self, session: Session, host: str) -> None:
         def progress(sent: int, total: int) -> None:
             self.report.progress(host, f"Uploading: {sent / 2**20:.1f} of {total / 2**20:.1f} MB")
 
-        upload(session, self.app, self.artefact, public_only=host not in self.apps, progress=progress)
+        node = node_path(self.run_.contexts[host]) if host in self.apps else None
+        upload(session, self.app, self.artefact, node=node, progress=progress)
 
     def _start(self, plan: Plan) -> None:
         """Starts the missing instances and holds them at the gate; a failure stops them again."""
@@ -182,7 +186,7 @@ class _Rollout:
         )
 
     def _publish(self, session: Session, _: str) -> None:
-        session.run(script("publish", root=self.app.root, id=self.artefact.id))
+        session.run(script("publish", root=self.app.root, id=self.artefact.release))
 
     def _switch(self, plan: Plan) -> None:
         """Adds the new flag everywhere, waits, removes the others: at no moment is there none."""
@@ -244,7 +248,7 @@ class _Rollout:
         answers = self.run_.fleet.each(hosts, work)
         errors = {host: answer for host, answer in answers.items() if isinstance(answer, RoadbedError)}
         for host, error in errors.items():
-            self.report.operation(host, "release", f"Roll out {self.artefact.id}", "failed", detail=str(error))
+            self.report.operation(host, "release", f"Roll out {self.artefact.release}", "failed", detail=str(error))
         if errors:
             raise _Stopped(errors)
         return {host: answer for host, answer in answers.items() if not isinstance(answer, RoadbedError)}

@@ -38,21 +38,27 @@ def check_room(name: str, state: HostState, artefact: Artefact) -> None:
 
 
 def upload(
-    session: Session, app: AppSettings, artefact: Artefact, *, public_only: bool, progress: Callable[[int, int], None]
+    session: Session,
+    app: AppSettings,
+    artefact: Artefact,
+    *,
+    node: str | None,
+    progress: Callable[[int, int], None],
 ) -> int:
     """Makes ``releases/<id>`` on a host and returns the bytes that were sent.
 
-    ``public_only`` is for a web host without the role app: it gets what nginx serves. ``progress``
-    is told bytes sent and bytes in all. A broken upload leaves a hidden folder that the next one removes.
+    ``node`` is the path of the node binary on the host; None for a web host without the role app,
+    which gets what nginx serves and no more. ``progress`` is told bytes sent and bytes in all. A
+    broken upload leaves a hidden folder that the next one removes.
     """
-    manifest = artefact.manifest
+    manifest, public_only = artefact.manifest, node is None
     base = f"/var/lib/roadbed/upload-{app.name}"
     session.run("install -d -m 755 /var/lib/roadbed")
     with tempfile.TemporaryDirectory() as folder:
         sums = Path(folder) / "files.sha256"
         sums.write_text(manifest.sums(public_only=public_only))
         session.upload(sums, f"{base}.sha256")
-        receive = script("receive", root=app.root, id=artefact.id, sums=f"{base}.sha256")
+        receive = script("receive", root=app.root, id=artefact.release, sums=f"{base}.sha256")
         missing = session.run(receive, timeout=TIMEOUT).out.splitlines()
         archive = Path(folder) / "files.tar.gz"
         with archive.open("wb") as output:
@@ -69,9 +75,9 @@ def upload(
         "unpack",
         app=app.name,
         root=app.root,
-        id=artefact.id,
+        id=artefact.release,
         archive=f"{base}.tar.gz",
-        node=manifest.node,
+        node=node or "",
         created=str(int(manifest.created.timestamp())),
         public=manifest.public,
         static=manifest.static,

@@ -2,7 +2,7 @@
 # Given: app, root (/srv/<app>), route (folder of the flag files).
 echo "arch $(uname -m)"
 mkdir -p "$root"
-echo "free $(df -Pk "$root" | sed -n '2s/^.* \([0-9]*\) *[0-9]*% .*$/\1/p')"
+echo "free $(df -Pk "$root" | awk 'NR == 2 {print $4}')"
 for manifest in "$root"/releases/*/.roadbed/manifest.json; do
     [ -f "$manifest" ] || continue
     meta=${manifest%/*}

@@ -1,5 +1,5 @@
 # Completes a release, checks every file, and puts it in place with one rename.
-# Given: app, root (/srv/<app>), id, archive, node (version), created (seconds since 1970),
+# Given: app, root (/srv/<app>), id, archive, node (path of the binary; empty: none), created (seconds since 1970),
 # public and static (folders inside the release), writable (folders inside the release, one a line),
 # group (of the app; root on a host that only serves files).
 set -eu
@@ -9,7 +9,7 @@ tar -xzf "$archive" --no-same-owner
 rm -f "$archive"
 sha256sum --check --quiet --strict .roadbed/files.sha256
 mkdir -p "$static" "$public"
-ln -sfT "/opt/roadbed/node/$node/bin/node" .roadbed/node
+[ -z "$node" ] || ln -sfT "$node" .roadbed/node
 chown -hR root:root .
 find . -type d -exec chmod 755 {} +
 find . -type f ! -perm -004 -exec chgrp "$group" {} +
