@@ -1,0 +1,79 @@
+"""Streaming: a page arrives in pieces at every hop, compressed or not, in HTTP/1.1 and HTTP/2.
+
+The page's own pace is not known, so it is measured first: directly at an instance, with nothing in between.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from testinfra.host import Host
+
+from roadbed.checks.instances import active_ports
+from roadbed.checks.streaming import Timing, time_stream
+from roadbed.checks.web import client, sni
+from roadbed.deploys.context import Context
+from roadbed.deploys.nginx import encodings
+
+ROLES = ("web",)
+FIRST_SHARE = 0.5
+"""The first readable piece must come in the first half of the page's own duration."""
+SPREAD_SHARE = 0.8
+"""Share of the page's own spread that must be left behind nginx; a held-back stream has none."""
+GAP_SHARE = 0.25
+"""Share of the page's spread by which its longest silence may grow: what comes in between must not be held back."""
+LEAST_SPREAD_MS = 200
+"""A page that streams for less says nothing."""
+
+
+def applies(ctx: Context) -> bool:
+    """Only where the inventory names a page that streams, and an instance can be asked directly."""
+    return ctx.inventory.app.streaming is not None and "app" in ctx.host.roles
+
+
+def _path(ctx: Context) -> str:
+    return ctx.inventory.app.streaming or ""
+
+
+@pytest.fixture(scope="module")
+def paces() -> dict[str, Timing]:
+    """The page's own pace on each host: measured once."""
+    return {}
+
+
+@pytest.fixture
+def direct(host: Host, ctx: Context, tunnel: Callable[[int], str], paces: dict[str, Timing]) -> Timing:
+    """The page's own pace, at an instance. The first request of a page also loads its code and is not timed."""
+    if ctx.name not in paces:
+        url = tunnel(active_ports(ctx, host)[0]) + _path(ctx)
+        with httpx.Client(headers={"Host": ctx.inventory.app.domain}, timeout=60, trust_env=False) as session:
+            with session.stream("GET", url):
+                pass
+            paces[ctx.name] = time_stream(session, url, "identity")
+    return paces[ctx.name]
+
+
+def test_instance_streams(direct: Timing, measure: Callable[..., None]) -> None:
+    """An instance by itself streams the page."""
+    assert direct.status == 200
+    measure("spread", direct.spread_ms, "ms", LEAST_SPREAD_MS, at_least=True)
+    measure("first piece", direct.first_ms, "ms", FIRST_SHARE * direct.last_ms)
+
+
+@pytest.mark.parametrize(("http2", "version"), [(False, "HTTP/1.1"), (True, "HTTP/2")])
+def test_nginx_streams(ctx: Context, direct: Timing, measure: Callable[..., None], http2: bool, version: str) -> None:
+    """nginx passes every piece on at once: plain and in every encoding it offers."""
+
+    def ask(encoding: str) -> Timing:
+        with client(ctx, http2=http2) as session:
+            return time_stream(session, _path(ctx), encoding, sni(ctx))
+
+    wanted = ("identity", *encodings(ctx))
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        timings = dict(zip(wanted, pool.map(ask, wanted), strict=True))
+    for encoding, timing in timings.items():
+        assert (timing.status, timing.version, timing.encoding) == (200, version, encoding)
+        measure(f"{encoding}: first piece", timing.first_ms, "ms", FIRST_SHARE * direct.last_ms)
+        measure(f"{encoding}: spread", timing.spread_ms, "ms", SPREAD_SHARE * direct.spread_ms, at_least=True)
+        measure(f"{encoding}: longest gap", timing.gap_ms, "ms", direct.gap_ms + GAP_SHARE * direct.spread_ms)
