@@ -1,0 +1,128 @@
+"""Booted machines for the tests: one pair shared by all, converged once, and more where a test spoils its own.
+
+Every machine here has an address of its own in 10.99.7.0/24 and is removed at the end.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from roadbed.machines import nspawn
+from roadbed.machines.model import MachineSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+PROVISION = str(Path(sys.executable).with_name("provision"))
+KEY = nspawn.key_path
+
+
+@dataclass
+class Stack:
+    """An inventory on disk and the machines that play its hosts."""
+
+    folder: Path
+    data: dict[str, Any]
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @property
+    def path(self) -> Path:
+        """The inventory file."""
+        return self.folder / "inventories/stack.yml"
+
+    def write(self, **changes: Any) -> None:
+        """Writes the inventory, with blocks merged over the present ones."""
+        for block, values in changes.items():
+            self.data[block] = {**self.data.get(block, {}), **values}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(yaml.safe_dump(self.data, sort_keys=False))
+
+    def provision(self, *words: str, code: int | None = 0, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """Runs `provision WORDS -i stack`; asserts the exit code unless it is None."""
+        done = subprocess.run(
+            [PROVISION, *words, "-i", str(self.path)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert code is None or done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def converge(self, *words: str) -> dict[str, Any]:
+        """`provision phase1 --json`; returns its result."""
+        result: dict[str, Any] = json.loads(self.provision("phase1", "--json", *words).stdout)
+        return result
+
+    def ssh(self, name: str, command: str, *, check: bool = True, timeout: float = 120) -> str:
+        """Runs a command on a machine as root, without Roadbed; returns its output."""
+        words = [*nspawn.ssh_command(name, user="root"), command]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=timeout)
+        assert not check or done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def spec(name: str, number: int, suite: str = "trixie", **more: Any) -> MachineSpec:
+    """A machine at 10.99.7.<number>."""
+    return MachineSpec(name=name, address=f"10.99.7.{number}", suite=suite, **more)
+
+
+def make_stack(folder: Path, specs: list[MachineSpec], **blocks: Any) -> Stack:
+    """An inventory whose hosts are complete phase1 machines running the sample app."""
+    app = {
+        "name": "storefront",
+        "source": str(ROOT / "examples/storefront"),
+        "domain": "shop.example.test",
+        "health": "/api/info",
+        "streaming": "/streaming",
+        "replicas": 2,
+        "memory": 512,
+    }
+    data = {
+        "app": {**app, **blocks.pop("app", {})},
+        "ssh": {"user": "admin", "key": str(KEY()), **blocks.pop("ssh", {})},
+        "hosts": {each.name: {"address": each.address, "roles": ["web", "app"]} for each in specs},
+        "node": {"source": "npm"},
+        "nginx": {"tls": {"mode": "self-signed"}},
+        **blocks,
+    }
+    stack = Stack(folder, data)
+    stack.environment["ROADBED_IDENTITY"] = str(folder / "identity.age")
+    stack.write()
+    return stack
+
+
+@pytest.fixture(scope="session")
+def booted() -> Iterator[Callable[[list[MachineSpec]], None]]:
+    """``booted([spec(...)])`` boots machines with fresh disks; they are removed when the tests end."""
+    names: list[str] = []
+
+    def boot(specs: list[MachineSpec]) -> None:
+        running = {machine.name for machine in nspawn.listing()}
+        if stale := [each.name for each in specs if each.name in running]:
+            nspawn.down(stale)
+        names.extend(each.name for each in specs)
+        nspawn.up(specs, say=lambda text: print(text, file=sys.stderr))
+
+    yield boot
+    running = {machine.name for machine in nspawn.listing()}
+    nspawn.down([name for name in dict.fromkeys(names) if name in running])
+
+
+@pytest.fixture(scope="session")
+def pair(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """One Debian 12 and one Debian 13 machine, converged to phase1. Tests leave it as they found it."""
+    specs = [spec("pair-12", 101, "bookworm"), spec("pair-13", 102, "trixie")]
+    booted(specs)
+    stack = make_stack(tmp_path_factory.mktemp("pair"), specs)
+    stack.first = stack.converge()  # type: ignore[attr-defined]
+    return stack
