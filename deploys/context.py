@@ -9,6 +9,8 @@ from .sizing import Sizing, size
 if TYPE_CHECKING:
     from roadbed.engine.inventory import Host, Inventory
 
+    from .node import NodeBuild
+
 
 @dataclass(frozen=True)
 class HostFacts:
@@ -33,7 +35,7 @@ class Context:
     """One host in one phase: the argument of every ``deploy()``, template and check.
 
     ``facts`` holds every host that answered, because a web host needs the replica counts of
-    the app hosts. ``secret`` returns the value of a named secret; it raises KeyError for an
+    the app hosts. ``node`` is the exact Node.js build for each architecture. ``secret`` returns the value of a named secret; it raises KeyError for an
     unknown name.
     """
 
@@ -42,6 +44,7 @@ class Context:
     name: str
     facts: Mapping[str, HostFacts]
     secret: Callable[[str], str] = field(repr=False, compare=False)
+    node: Mapping[str, "NodeBuild"] = field(default_factory=dict)
 
     @property
     def host(self) -> "Host":

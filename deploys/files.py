@@ -27,7 +27,15 @@ class Writer(Protocol):
     """What ``write_file`` needs of the connection: see ``roadbed.engine.session.Session.write``."""
 
     def write(
-        self, path: str, data: bytes, *, mode: str, user: str, group: str, validate: str | None, debts: tuple[str, ...]
+        self,
+        path: str,
+        data: bytes,
+        *,
+        mode: str,
+        user: str,
+        group: str,
+        validate: str | None,
+        debts: tuple[str, ...],
     ) -> None: ...
 
 
@@ -37,7 +45,15 @@ class FileState(FactBase[tuple[str, str, str, str] | None]):
     def command(self, path: str) -> StringCommand:
         quoted = QuoteString(path)
         return StringCommand(
-            "if [ -f", quoted, "] && [ ! -L", quoted, "]; then stat -c '%a %U %G'", quoted, "&& sha256sum <", quoted, "; fi"
+            "if [ -f",
+            quoted,
+            "] && [ ! -L",
+            quoted,
+            "]; then stat -c '%a %U %G'",
+            quoted,
+            "&& sha256sum <",
+            quoted,
+            "; fi",
         )
 
     def process(self, output: list[str]) -> tuple[str, str, str, str] | None:
@@ -89,7 +105,12 @@ def write_file(
     restart (see ``settle``), or ``DAEMON_RELOAD``. The content never appears in a command, a log or an argv.
     """
     data = content.encode() if isinstance(content, str) else content
-    if context.host.get_fact(FileState, path=dest) == (mode.lstrip("0"), user, group, sha256(data).hexdigest()):
+    if context.host.get_fact(FileState, path=dest) == (
+        mode.lstrip("0"),
+        user,
+        group,
+        sha256(data).hexdigest(),
+    ):
         context.host.noop(f"{dest} is up to date")
         return
     _owed().update(debts)
@@ -97,7 +118,15 @@ def write_file(
     yield FunctionCommand(_put, (dest, data, options), {})
 
 
-def write_template(component: str, dest: str, ctx: Context, *, name: str | None = None, values: dict[str, Any] | None = None, **options: Any) -> OperationMeta:
+def write_template(
+    component: str,
+    dest: str,
+    ctx: Context,
+    *,
+    name: str | None = None,
+    values: dict[str, Any] | None = None,
+    **options: Any,
+) -> OperationMeta:
     """``write_file`` with the rendered template of ``component`` for ``dest``; ``options`` are those of ``write_file``."""
     text = render(component, dest, ctx, **(values or {}))
     meta: OperationMeta = write_file(name=name or f"Write {dest}", dest=dest, content=text, **options)

@@ -20,7 +20,12 @@ def make_context() -> Callable[..., Any]:
     """A Context of one host: ``make_context(nginx={...}, app={...}, hosts={...}, name="web-1", cpus=2)``."""
 
     def make(
-        name: str = "web-1", phase: str = "phase1", cpus: int = 2, memory_mb: int = 4096, codename: str = "trixie", **blocks: Any
+        name: str = "web-1",
+        phase: str = "phase1",
+        cpus: int = 2,
+        memory_mb: int = 4096,
+        codename: str = "trixie",
+        **blocks: Any,
     ) -> Any:
         from roadbed.deploys.context import Context, HostFacts
         from roadbed.engine.inventory import Inventory
@@ -30,7 +35,8 @@ def make_context() -> Callable[..., Any]:
         inventory = Inventory.model_validate({"app": app, "hosts": hosts, **blocks})
         version = {"bookworm": "12", "trixie": "13"}[codename]
         facts = {
-            host: HostFacts(host, "debian", version, codename, "x86_64", cpus, memory_mb, 252) for host in inventory.hosts
+            host: HostFacts(host, "debian", version, codename, "x86_64", cpus, memory_mb, 252)
+            for host in inventory.hosts
         }
         secrets = {"DATABASE_URL": "postgres://secret"}
         return Context(inventory=inventory, phase=phase, name=name, facts=facts, secret=secrets.__getitem__)
