@@ -136,8 +136,8 @@ def _inside(ctx: "Context", hosts: list[str]) -> tuple[str, ...]:
 def deploy(ctx: "Context") -> None:
     """Hardens sshd, then closes every port that is not declared."""
     settings = ctx.inventory.firewall
-    write_template("firewall", "/etc/systemd/system/roadbed-revert.service", ctx, debts=(DAEMON_RELOAD,))
-    write_template("firewall", f"/etc/systemd/system/{UNIT}", ctx, debts=(DAEMON_RELOAD,))
+    for unit in ("roadbed-revert.service", UNIT, "nftables.service.d/60-roadbed.conf"):
+        write_template("firewall", f"/etc/systemd/system/{unit}", ctx, debts=(DAEMON_RELOAD,))
     settle(name="Reload systemd", debt=DAEMON_RELOAD)
     systemd.service(
         name="Enable the revert of unconfirmed changes", service="roadbed-revert.service", running=None, enabled=True
