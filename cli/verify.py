@@ -81,7 +81,7 @@ def _summarise(verification: "Verification", took: float) -> None:
             of_it = [result for result in mine if result.component == component]
             good = sum(result.passed for result in of_it)
             say(f"{name:<14} {component:<12} {good}/{len(of_it)} checks hold")
-            for result in of_it:
-                for what, value in result.measured:
-                    say(f"    {what}: {value}")
+            for result in (result for result in of_it if result.measured):
+                say(f"    {result.claim}")
+                say("      " + "; ".join(f"{what} {value}" for what, value in result.measured))
     say(f"{len(verification.results)} checks in {seconds(took)}")

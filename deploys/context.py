@@ -35,8 +35,8 @@ class Context:
     """One host in one phase: the argument of every ``deploy()``, template and check.
 
     ``facts`` holds every host that answered, because a web host needs the replica counts of
-    the app hosts. ``node`` is the exact Node.js build for each architecture. ``secret`` returns the value of a named secret; it raises KeyError for an
-    unknown name.
+    the app hosts. ``node`` is the exact Node.js build for each architecture. ``secret`` returns
+    the value of a named secret; it raises KeyError for an unknown name.
     """
 
     inventory: "Inventory"
