@@ -89,12 +89,14 @@ def decide(
 
 
 def _serves(slot: str, release: str, apps: Mapping[str, HostState], replicas: Mapping[str, int]) -> bool:
-    """Whether ``release`` can stay in a slot that gets requests: at most some instances are missing there."""
+    """Whether ``release`` can stay in a slot that gets requests: there, at most some instances are missing."""
     for host, state in apps.items():
-        surplus = {name for name in state.running() if name[0] == slot} - set(_instances(slot, replicas[host]))
-        if state.debt or surplus or state.slots.get(slot) != release:
+        running = {name for name in state.running() if name[0] == slot}
+        surplus = running - set(_instances(slot, replicas[host]))
+        other_release = running and state.slots.get(slot) != release
+        if state.debt or surplus or other_release:
             return False
-    return True
+    return any(state.slots.get(slot) == release for state in apps.values())
 
 
 def _free_slot(live: set[str], apps: Mapping[str, HostState]) -> str:

@@ -48,8 +48,8 @@ def gate(session: Session, app: AppSettings, release: str, address: str, instanc
         "seconds": SECONDS,
         "instances": ports,
     }
-    node = f"node=$(readlink {meta}/node); [ -x \"$node\" ] || {{ echo \"$node is missing\" >&2; exit 69; }}"
-    command = f"{node}; \"$node\" {meta}/runtime/gate.cjs {shlex.quote(json.dumps(wanted))}"
+    node = f'node=$(readlink {meta}/node); [ -x "$node" ] || {{ echo "$node is missing" >&2; exit 69; }}'
+    command = f'{node}; "$node" {meta}/runtime/gate.cjs {shlex.quote(json.dumps(wanted))}'
     result = session.run(command, timeout=SECONDS + 60, check=False)
     answers = [json.loads(line) for line in result.out.splitlines() if line.startswith("{")]
     if len(answers) != len(ports):

@@ -48,7 +48,7 @@ def add_flag(session: Session, app: AppSettings, slot: str) -> None:
 
 def remove_flags(session: Session, app: AppSettings, but: str) -> None:
     """Removes the flags of all other slots."""
-    session.run(f"for f in {app.route}/active.*; do [ \"${{f##*.}}\" = {but} ] || rm -f \"$f\"; done")
+    session.run(f'for f in {app.route}/active.*; do [ "${{f##*.}}" = {but} ] || rm -f "$f"; done')
 
 
 def mark(session: Session, app: AppSettings, release: str, state: str) -> None:

@@ -5,6 +5,7 @@
 set -eu
 cd "$root/releases/.$id.partial"
 rm -f .wanted .same .left
+chmod 644 .roadbed/files.sha256
 tar -xzf "$archive" --no-same-owner
 rm -f "$archive"
 sha256sum --check --quiet --strict .roadbed/files.sha256
