@@ -125,7 +125,7 @@ def acme(certificate: str, names: tuple[str, ...], tls: TlsSettings) -> Generato
     """
     live = f"/etc/letsencrypt/live/{certificate}/cert.pem"
     found = context.host.get_fact(Certificate, path=live, days=1)
-    issued_by = context.host.get_fact(IssuedBy, name=certificate)
+    issued_by = context.host.get_fact(IssuedBy, certificate=certificate)
     if found is None or found[0] != frozenset(names) or issued_by != tls.directory:
         trust = f"REQUESTS_CA_BUNDLE={AUTHORITY} " if tls.authority else ""
         domains = " ".join(f"-d {name}" for name in names)
@@ -136,7 +136,7 @@ def acme(certificate: str, names: tuple[str, ...], tls: TlsSettings) -> Generato
             f"--renew-with-new-domains {renew}{domains} >&2"
         )
         yield DEPLOY_HOOK
-    elif not context.host.get_fact(SameContent, name=certificate):
+    elif not context.host.get_fact(SameContent, certificate=certificate):
         yield DEPLOY_HOOK
 
 
