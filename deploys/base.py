@@ -11,7 +11,7 @@ from .app import MAX_REPLICAS, SLOTS
 from .files import DAEMON_RELOAD, settle, write_template
 from .model import Settings
 from .swap import SWAP_UNIT, ensure_swap, swap_mb
-from .system import ensure_time_sync, refresh_package_lists, set_locale, set_timezone
+from .system import apply_kernel_settings, ensure_time_sync, refresh_package_lists, set_locale, set_timezone
 
 if TYPE_CHECKING:
     from .context import Context
@@ -33,6 +33,7 @@ PACKAGES = (
     "xz-utils",
 )
 """Same names on Debian 12 and 13 and on Ubuntu 22.04, 24.04 and 26.04."""
+SYSCTL_FILE = "/etc/sysctl.d/60-roadbed.conf"
 SYSCTL: dict[str, str] = {
     "net.core.somaxconn": "8192",
     "net.ipv4.tcp_max_syn_backlog": "8192",
@@ -103,7 +104,7 @@ class BaseSettings(Settings):
     @classmethod
     def _sysctl_lines(cls, value: dict[str, str | int]) -> dict[str, str | int]:
         for key, setting in value.items():
-            if not re.fullmatch(r"[a-z][a-zA-Z0-9_.*/-]*", key) or "\n" in str(setting):
+            if not re.fullmatch(r"[a-z][a-zA-Z0-9_-]*(\.[a-zA-Z0-9_-]+)+", key) or "\n" in str(setting):
                 raise ValueError(f"'{key}' is not a kernel setting. Write one such as net.core.somaxconn: 8192")
         return value
 
@@ -115,7 +116,7 @@ def kernel_settings(ctx: "Context") -> dict[str, str]:
     """
     app = ctx.inventory.app
     slots = f"{app.port}-{app.port + len(SLOTS) * MAX_REPLICAS - 1}"
-    own = {key: str(value) for key, value in ctx.inventory.base.sysctl.items()}
+    own = {key: " ".join(str(value).split()) for key, value in ctx.inventory.base.sysctl.items()}
     return SYSCTL | {"net.ipv4.ip_local_reserved_ports": slots} | own
 
 
@@ -135,15 +136,9 @@ def deploy(ctx: "Context") -> None:
         server.locale(name=f"Generate the locale {settings.locale}", locale=settings.locale)
     set_locale(name=f"Set the locale to {settings.locale}", locale=settings.locale)
 
-    write_template(
-        "base", "/etc/sysctl.d/60-roadbed.conf", ctx, values={"sysctl": kernel_settings(ctx)}, debts=("sysctl",)
-    )
-    settle(
-        name="Apply kernel settings",
-        debt="sysctl",
-        command="sysctl -q -p /etc/sysctl.d/60-roadbed.conf",
-        healthy="true",
-    )
+    kernel = kernel_settings(ctx)
+    write_template("base", SYSCTL_FILE, ctx, values={"sysctl": kernel}, debts=("sysctl",))
+    apply_kernel_settings(name="Apply kernel settings", settings=kernel, file=SYSCTL_FILE)
     write_template("base", "/etc/systemd/system.conf.d/60-roadbed.conf", ctx, debts=(DAEMON_RELOAD,))
     write_template("base", f"/etc/systemd/system/{SWAP_UNIT}", ctx, debts=(DAEMON_RELOAD,))
     settle(name="Reload systemd", debt=DAEMON_RELOAD)

@@ -11,6 +11,8 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 
+from .files import PENDING, Debts
+
 LISTS_STAMP = "/var/lib/roadbed/package-lists"
 UPDATE_LISTS = f"""n=0
 until said=$(apt-get -q --error-on=any update 2>&1); do
@@ -96,6 +98,30 @@ def set_locale(locale: str) -> Generator[StringCommand, None, None]:
         QuoteString(f"LANG={locale}"),
         "; } > $f.roadbed && chmod 644 $f.roadbed && mv -f $f.roadbed $f",
     )
+
+
+class KernelSettings(FactBase[dict[str, str]]):
+    """Values of those kernel settings that exist."""
+
+    def command(self, names: list[str]) -> StringCommand:
+        return StringCommand("sysctl -e", *(QuoteString(name) for name in names), "2>/dev/null || true")
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        pairs = (line.partition("=") for line in output if "=" in line)
+        return {key.strip(): " ".join(value.split()) for key, _, value in pairs}
+
+
+@operation()
+def apply_kernel_settings(settings: dict[str, str], file: str) -> Generator[str, None, None]:
+    """Loads ``file`` when it has changed, or when the kernel has other network settings than ``settings``.
+
+    The others are not compared: in a container they are the machine's and cannot be set.
+    """
+    wanted = {name: value for name, value in settings.items() if name.startswith("net.")}
+    found = context.host.get_fact(KernelSettings, names=list(wanted))
+    if "sysctl" not in context.host.get_fact(Debts) and found and found.items() <= wanted.items():
+        return
+    yield f"sysctl -q -p {file} && rm -f {PENDING}/sysctl"
 
 
 @dataclass(frozen=True)
