@@ -30,6 +30,12 @@ class Stack:
     folder: Path
     data: dict[str, Any]
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    first: dict[str, Any] = field(default_factory=dict)
+    """What the first converge said (``--json``)."""
+
+    def address(self, name: str) -> str:
+        """The address of a host."""
+        return str(self.data["hosts"][name]["address"])
 
     @property
     def path(self) -> Path:
@@ -63,10 +69,10 @@ class Stack:
         result: dict[str, Any] = json.loads(self.provision("phase1", "--json", *words).stdout)
         return result
 
-    def ssh(self, name: str, command: str, *, check: bool = True, timeout: float = 120) -> str:
+    def ssh(self, name: str, command: str, *, check: bool = True, timeout: float = 120, stdin: str = "") -> str:
         """Runs a command on a machine as root, without Roadbed; returns its output."""
         words = [*nspawn.ssh_command(name, user="root"), command]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=timeout)
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True, check=False, timeout=timeout)
         assert not check or done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -124,5 +130,5 @@ def pair(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.T
     specs = [spec("pair-12", 101, "bookworm"), spec("pair-13", 102, "trixie")]
     booted(specs)
     stack = make_stack(tmp_path_factory.mktemp("pair"), specs)
-    stack.first = stack.converge()  # type: ignore[attr-defined]
+    stack.first = stack.converge()
     return stack
