@@ -5,6 +5,7 @@ Every machine here has an address of its own in 10.99.7.0/24 and is removed at t
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from roadbed.engine.secrets import ACTION_KEY, Secrets, new_action_key
 from roadbed.machines import nspawn
 from roadbed.machines.model import MachineSpec
 
@@ -102,9 +104,22 @@ def make_stack(folder: Path, specs: list[MachineSpec], **blocks: Any) -> Stack:
         **blocks,
     }
     stack = Stack(folder, data)
-    stack.environment["ROADBED_IDENTITY"] = str(folder / "identity.age")
+    stack.environment["ROADBED_IDENTITY"] = str(_identity())
     stack.write()
+    shutil.copy(_identity().with_name("secrets.age"), stack.path.with_name("stack.secrets.age"))
     return stack
+
+
+def _identity() -> Path:
+    """One identity and one action key for all stacks of the tests: a release is built once and used by all of them."""
+    path = Path("~/.cache/roadbed/tests/identity.age").expanduser()
+    sealed = path.with_name("secrets.age")
+    if not sealed.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ROADBED_IDENTITY", str(path))
+            Secrets(sealed).get_or_create(ACTION_KEY, new_action_key)
+    return path
 
 
 @pytest.fixture(scope="session")
