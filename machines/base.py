@@ -7,6 +7,7 @@ import hashlib
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def ensure(suite: str, mirror: str, environment: Mapping[str, str], say: Callabl
     with registry.lock(f"base-{suite}.lock", busy, say):
         if not folder.exists():
             say(f"Building the {SUITES[suite]} base image (mmdebstrap), once; takes about a minute")
+            began = time.monotonic()
             _build(folder, suite, mirror, environment)
+            say(f"The {SUITES[suite]} base image took {time.monotonic() - began:.0f} s")
             _remove_outdated(suite, folder)
     return folder
 

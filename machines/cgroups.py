@@ -24,7 +24,8 @@ from roadbed.machines.model import MachinesError
 
 FOLDER = "roadbed-machines"
 PERIOD = 100_000  # microseconds; the kernel's default for CPU quotas, v1 and v2
-_UNIFIED_CONTROLLERS = ("cpu", "io", "memory", "pids")
+_UNIFIED_CONTROLLERS = ("cpu", "memory", "pids")  # those that systemd enables by itself
+_KEEPERS = "_keepers"
 _LEGACY_TREES = ("name=systemd", "cpu", "cpuacct", "memory", "pids", "blkio")
 
 
@@ -113,13 +114,24 @@ def _require(where: Layout, controller: str, wanted: float | None) -> None:
 def create(name: str) -> None:
     """Make the group `name`, empty, in every tree; what was there is killed and removed first."""
     remove(name)
+    _make(name)
+
+
+def keep() -> None:
+    """Move the calling process out of its caller's groups, so that a closed login or a finished CI job does not
+    take the machine along that it keeps running."""
+    _make(_KEEPERS)
+    enter(_KEEPERS)
+
+
+def _make(name: str) -> None:
     where = layout()
     for group in where.groups(name):
         group.parent.mkdir(exist_ok=True)
         if not where.legacy:
             _enable_controllers(group.parent.parent)
             _enable_controllers(group.parent)
-        group.mkdir()
+        group.mkdir(exist_ok=True)
 
 
 def _enable_controllers(group: Path) -> None:

@@ -13,6 +13,8 @@ import sys
 import time
 from collections import deque
 
+from roadbed.machines import cgroups
+
 _SOL_PACKET = 263  # linux/socket.h
 _PACKET_VNET_HDR = 15  # linux/if_packet.h
 _PACKET_IGNORE_OUTGOING = 23  # linux/if_packet.h, Linux 4.20
@@ -69,4 +71,5 @@ def _arrived(end: socket.socket) -> list[bytes]:
 
 
 if __name__ == "__main__":
+    cgroups.keep()
     forward(sys.argv[1], sys.argv[2], float(sys.argv[3]) / 1000)

@@ -119,7 +119,7 @@ def _check_free(subnet: ipaddress.IPv4Network) -> None:
             f"nftables table ip {TABLE}: exists and was not made by `provision machines`; "
             f"if nothing uses it, remove it with `nft delete table ip {TABLE}`"
         )
-    routes = json.loads(commands.run("ip", "-json", "-4", "route", "show", "table", "all"))
+    routes = json.loads(commands.run("ip", "-json", "-4", "route", "show", "table", "all") or "[]")
     if taken := collision(routes, subnet):
         raise MachinesError(
             f"{subnet}: this machine already has a route into that network ({taken}); "
@@ -155,7 +155,7 @@ def _warn_of_blockers(say: Callable[[str], None]) -> None:
     # (nft(8), "accept"). Rules of other programs are not ours to change.
     try:
         listing = json.loads(commands.run("nft", "--json", "list", "ruleset"))
-    except MachinesError:
+    except (MachinesError, ValueError):  # rules that nft cannot show are not judged
         return
     for chain in forward_blockers(listing):
         say(

@@ -48,9 +48,17 @@ def _root_problem() -> str | None:
     if commands.find("sudo") is None:
         return f"Root is needed, and there is no sudo: run as root, {VAGRANT}"
     quiet = subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False)
-    if quiet.returncode != 0 and not Path("/dev/tty").exists():
+    if quiet.returncode != 0 and not _has_terminal():
         return f"Root is needed, and sudo asks for a password where no terminal is: run as root, {VAGRANT}"
     return None
+
+
+def _has_terminal() -> bool:
+    try:
+        with Path("/dev/tty").open("rb"):
+            return True
+    except OSError:
+        return False
 
 
 def capability_problem(status: str) -> str | None:

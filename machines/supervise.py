@@ -70,5 +70,5 @@ def supervise(name: str) -> int:
 
 
 if __name__ == "__main__":
-    os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
+    cgroups.keep()
     sys.exit(supervise(sys.argv[1]))

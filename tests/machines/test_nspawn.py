@@ -330,6 +330,70 @@ def test_down_leaves_nothing_behind() -> None:
     assert FORWARD.read_text().strip() == forward
 
 
+# Runs with a network, /sys and /run of its own, so that nothing real is at stake.
+ALONE = """
+import ipaddress, pathlib, subprocess, sys
+from roadbed.machines import registry
+from roadbed.machines.model import MachinesError
+registry.STATE = pathlib.Path(sys.argv[1])
+from roadbed.machines import network
+
+FORWARD = pathlib.Path("/proc/sys/net/ipv4/ip_forward")
+FORWARD.write_text("0")
+subprocess.run(sys.argv[2], shell=True, check=True)
+
+def there():
+    show = "ip -br link; ip -br address; nft list ruleset"
+    return FORWARD.read_text() + subprocess.run(show, shell=True, check=True, capture_output=True, text=True).stdout
+
+before = there()
+try:
+    network.ensure(ipaddress.IPv4Network("10.99.7.0/24"), print)
+    print("made:", there())
+    network.remove()
+except MachinesError as error:
+    print("refused:", error)
+print("unchanged" if there() == before and not list(registry.STATE.iterdir()) else there())
+"""
+
+
+def alone(state: Path, foreign: str) -> str:
+    enter = 'mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && exec "$@"'
+    command = ["unshare", "--net", "--mount", "sh", "-c", enter, "sh", sys.executable, "-c", ALONE, str(state), foreign]
+    done = subprocess.run([*as_root(), *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("foreign", "refusal"),
+    [
+        ("ip link add roadbed0 type bridge", "refused: roadbed0: a network interface of this name exists"),
+        ("nft add table ip roadbed_machines", "refused: nftables table ip roadbed_machines: exists"),
+        ("ip link set lo up; ip address add 10.99.7.9/30 dev lo", "route into that network (10.99.7.8/30 on lo)"),
+    ],
+)
+def test_what_others_made_is_refused_and_not_touched(foreign: str, refusal: str, tmp_path: Path) -> None:
+    told = alone(tmp_path, foreign)
+    assert refusal in told
+    assert told.endswith("unchanged\n")
+
+
+def test_network_comes_and_goes_without_a_trace(tmp_path: Path) -> None:
+    told = alone(tmp_path, "true")
+    assert told.startswith("made: 1\n")
+    assert "roadbed0" in told
+    assert "masquerade" in told
+    assert told.endswith("unchanged\n")
+
+
+def test_foreign_firewall_that_drops_is_told(tmp_path: Path) -> None:
+    docker = "nft 'table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }'"
+    told = alone(tmp_path, docker)
+    assert told.startswith("Warning: the chain `ip filter FORWARD` drops forwarded packets")
+    assert told.endswith("unchanged\n")
+
+
 def traces(spec: MachineSpec) -> list[str]:
     """Whatever has the machine's name or its interface's."""
     words = (f"roadbed-machines/run/{spec.name}", f"roadbed-{spec.name}", f"roadbed0-{spec.octet}")
