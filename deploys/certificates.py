@@ -157,12 +157,21 @@ def own_files(inventory: "Inventory") -> bytes:
         raise ValueError("nginx/tls/key: is not the key of nginx/tls/certificate. Give the pair that belongs together")
     if first.not_valid_after_utc < datetime.now(UTC):
         raise ValueError(f"nginx/tls/certificate: ended on {first.not_valid_after_utc:%Y-%m-%d}. Renew it")
-    names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    covered = set(names.get_values_for_type(x509.DNSName))
+    covered = set(_dns_names(first))
     for name in (inventory.app.domain, *inventory.app.aliases):
         if name not in covered and f"*.{name.partition('.')[2]}" not in covered:
-            raise ValueError(f"nginx/tls/certificate: does not cover {name} (only {', '.join(sorted(covered))})")
+            raise ValueError(
+                f"nginx/tls/certificate: does not cover {name} (only {', '.join(sorted(covered)) or 'nothing'}). Order one that does"
+            )
     return chain.rstrip() + b"\n" + key
+
+
+def _dns_names(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.DNSName)
 
 
 def read_pem(inventory: "Inventory", where: str, path: Path) -> bytes:
