@@ -8,17 +8,14 @@ old release serving.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
 
 from roadbed.deploys.app import AppSettings
-from roadbed.deploys.context import Context
 from roadbed.deploys.environment import app_address
 from roadbed.deploys.node import node_path
 from roadbed.engine.errors import OperationFailed, RoadbedError
-from roadbed.engine.inventory import Inventory
 from roadbed.engine.session import Session
 
 from . import instances
@@ -26,45 +23,13 @@ from .artefact import Artefact
 from .decide import Plan, Units, decide
 from .gate import gate
 from .host_state import HostState, inspect
+from .protocols import Answer, Run, Status
+from .scope import incomplete
 from .scripts import script
 from .upload import check_room, upload
 
-Answer = TypeVar("Answer")
-Status = Literal["changed", "unchanged", "failed", "skipped"]
 SETTLE = 1.0
 """Seconds between two steps of a switch: every nginx worker has seen the flags, routed requests have arrived."""
-
-
-class Fleet(Protocol):
-    """The connected hosts (``engine/fleet.py``)."""
-
-    inventory: Inventory
-
-    def each(
-        self, names: Iterable[str], work: Callable[[Session, str], Answer]
-    ) -> dict[str, Answer | RoadbedError]: ...
-
-
-class Report(Protocol):
-    """Where a run tells what happens (``engine/report.py``)."""
-
-    def operation(
-        self, host: str, component: str, name: str, status: Status, seconds: float = 0.0, detail: str = ""
-    ) -> None: ...
-    def progress(self, host: str, text: str) -> None: ...
-
-
-class Run(Protocol):
-    """A converge (``engine/converge.py``)."""
-
-    @property
-    def fleet(self) -> Fleet: ...
-    @property
-    def contexts(self) -> Mapping[str, Context]: ...
-    @property
-    def report(self) -> Report: ...
-    @property
-    def dry_run(self) -> bool: ...
 
 
 class _Stopped(Exception):
@@ -85,15 +50,8 @@ class ReleaseStep:
 
     def run(self, run: Run, hosts: list[str]) -> dict[str, RoadbedError]:
         """Brings the release to service; returns the errors of the hosts on which it is not."""
-        missing = [host for host in run.fleet.inventory.with_role(*self.roles) if host not in hosts]
-        if missing:
-            return {
-                host: OperationFailed(
-                    f"{host}: a release goes to all app and web hosts at once, and {', '.join(missing)} cannot take "
-                    "part. Repair it, or take it out of the inventory"
-                )
-                for host in hosts
-            }
+        if reason := incomplete(run.fleet.inventory, self.roles, hosts, run.hosts_in_play):
+            return {host: OperationFailed(f"{host}: {reason}") for host in hosts}
         rollout = _Rollout(self.artefact, run, hosts)
         try:
             rollout.perform()

@@ -1,0 +1,46 @@
+"""What a rollout needs of the engine: a converge, its connected hosts, and where it tells what happens."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, Protocol, TypeVar
+
+from roadbed.deploys.context import Context
+from roadbed.engine.errors import RoadbedError
+from roadbed.engine.inventory import Inventory
+from roadbed.engine.session import Session
+
+Answer = TypeVar("Answer")
+Status = Literal["changed", "unchanged", "failed", "skipped"]
+
+
+class Fleet(Protocol):
+    """The connected hosts (``engine/fleet.py``)."""
+
+    inventory: Inventory
+
+    def each(
+        self, names: Iterable[str], work: Callable[[Session, str], Answer]
+    ) -> dict[str, Answer | RoadbedError]: ...
+
+
+class Report(Protocol):
+    """Where a run tells what happens (``engine/report.py``)."""
+
+    def operation(
+        self, host: str, component: str, name: str, status: Status, seconds: float = 0.0, detail: str = ""
+    ) -> None: ...
+    def progress(self, host: str, text: str) -> None: ...
+
+
+class Run(Protocol):
+    """A converge (``engine/converge.py``). ``hosts_in_play`` are those that a limited run is about."""
+
+    @property
+    def fleet(self) -> Fleet: ...
+    @property
+    def contexts(self) -> Mapping[str, Context]: ...
+    @property
+    def report(self) -> Report: ...
+    @property
+    def dry_run(self) -> bool: ...
+    @property
+    def hosts_in_play(self) -> list[str]: ...
