@@ -152,8 +152,8 @@ def deploy(ctx: "Context") -> None:
     """
     app, units = ctx.inventory.app, "/etc/systemd/system"
     apt.packages(
-        name="Install the allocator and the certificate authorities",
-        packages=["ca-certificates", "libjemalloc2"],
+        name="Install the allocator, the certificate authorities and curl",
+        packages=["ca-certificates", "curl", "libjemalloc2"],
         no_recommends=True,
     )
     folders = {

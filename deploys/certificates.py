@@ -160,9 +160,8 @@ def own_files(inventory: "Inventory") -> bytes:
     covered = set(_dns_names(first))
     for name in (inventory.app.domain, *inventory.app.aliases):
         if name not in covered and f"*.{name.partition('.')[2]}" not in covered:
-            raise ValueError(
-                f"nginx/tls/certificate: does not cover {name} (only {', '.join(sorted(covered)) or 'nothing'}). Order one that does"
-            )
+            only = ", ".join(sorted(covered)) or "no name"
+            raise ValueError(f"nginx/tls/certificate: does not cover {name}, only {only}. Order one that does")
     return chain.rstrip() + b"\n" + key
 
 
