@@ -12,9 +12,10 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 def run(inventory: str | None, *, as_json: bool, ask_sudo_password: bool) -> None:
-    """Prints every finding. Raises HostUnreachable (3) or OperationFailed (4) when a host is not fit."""
+    """Prints every finding. Raises HostUnreachable (3) or Refused (6) when a host cannot be reached, and
+    OperationFailed (4) when one is not fit."""
     from roadbed.deploys.context import Context
-    from roadbed.engine.errors import HostUnreachable, OperationFailed, RoadbedError
+    from roadbed.engine.errors import OperationFailed, RoadbedError
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.load import load
     from roadbed.engine.preflight import Finding, check_host, check_names
@@ -49,6 +50,7 @@ def run(inventory: str | None, *, as_json: bool, ask_sudo_password: bool) -> Non
             line = Text(f"{finding.level:<8}", style=COLOURS[finding.level])
             console.print(line.append(f"{finding.host:<14} {finding.what:<13} {finding.message}", style="default"))
     if fleet.failures:
-        raise HostUnreachable(f"{len(fleet.failures)} of {len(stack.hosts)} hosts cannot be reached")
+        worst = min(fleet.failures.values(), key=lambda error: error.exit_code)
+        raise type(worst)(f"{len(fleet.failures)} of {len(stack.hosts)} hosts cannot be reached")
     if bad := [finding for finding in findings if finding.level == "error"]:
         raise OperationFailed(f"{len(bad)} findings must be mended first")

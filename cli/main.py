@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -37,6 +37,9 @@ def phase1(
     as_json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show unchanged operations too.")] = False,
     ask_sudo_password: AskSudo = False,
+    allow_vulnerable: Annotated[
+        bool, typer.Option("--allow-vulnerable", help="Deploy a version of Next.js that is known to be vulnerable.")
+    ] = False,
 ) -> None:
     """One well-tuned machine: Node, the app as hardened services, nginx that streams, TLS."""
     from .phase import converge
@@ -49,6 +52,7 @@ def phase1(
         as_json=as_json,
         verbose=verbose,
         ask_sudo_password=ask_sudo_password,
+        allow_vulnerable=allow_vulnerable,
     )
 
 
@@ -104,11 +108,20 @@ def main() -> None:
         complain(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("\nStopped. What was begun is finished by running the same command again.", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(130)
+        _stopped()
+    except SystemExit as ended:  # typer ends with this on Ctrl-C, without a word
+        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+            _stopped()
+        raise
     except BrokenPipeError:
         os._exit(141)
+
+
+def _stopped() -> NoReturn:
+    """Ends at once: threads and connections are not waited for."""
+    print("\nStopped. What was begun is finished by running the same command again.", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(130)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def converge(
     as_json: bool = False,
     verbose: bool = False,
     ask_sudo_password: bool = False,
+    allow_vulnerable: bool = False,
 ) -> None:
     """The whole command. Raises RoadbedError, with the exit code of what went wrong first."""
     from gevent import monkey
@@ -37,9 +38,12 @@ def converge(
     stack = load(inventory)
     password = sudo_password(ask_sudo_password)
     with Progress(verbose) as report:
-        run = converge_stack(stack, phase, report, dry_run=dry_run, limit=limit, password=password)
+        run = converge_stack(
+            stack, phase, report, dry_run=dry_run, limit=limit, password=password, allow_vulnerable=allow_vulnerable
+        )
     if as_json:
-        output(json.dumps({"phase": phase, "failed": run.failed, **report.as_json()}, indent=1))
+        failed = {host: str(error) for host, error in run.failed.items()}
+        output(json.dumps({"phase": phase, "failed": failed, **report.as_json()}, indent=1))
     summarise(run, dry_run)
     raise_for(run)
 
@@ -52,26 +56,25 @@ def converge_stack(
     dry_run: bool = False,
     limit: str | None = None,
     password: str | None = None,
+    allow_vulnerable: bool = False,
 ) -> "Run":
     """Builds, connects and converges. A wrong inventory or project ends it before the first SSH packet."""
-    from roadbed.releases.rollout import ReleaseStep
-    from roadbed.releases.toolchain import fetch, resolve
-
     from roadbed.deploys.app import deploy as _  # noqa: F401  (a broken component is a defect, seen before any host is)
     from roadbed.deploys.phases import PHASES
     from roadbed.engine.converge import ComponentStep, Run, Step
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.secrets import ACTION_KEY, Secrets, new_action_key
     from roadbed.releases.build import ensure
+    from roadbed.releases.rollout import ReleaseStep
+    from roadbed.releases.toolchain import fetch, resolve
 
     names = _limited(stack, limit)
     secrets = Secrets(stack.beside(".secrets.age"))
-    for name in stack.app.secrets:
-        secrets.get(name)
+    hidden = {name: secrets.get(name) for name in stack.app.secrets}
     key = secrets.get_or_create(ACTION_KEY, new_action_key)
     builds = {arch: resolve(stack.node, arch) for arch in ("x86_64", "aarch64")}
     started = time.monotonic()
-    artefact = ensure(stack, key.encode(), fetch(builds), say)
+    artefact = ensure(stack, key.encode(), fetch(builds), say, secrets=hidden, allow_vulnerable=allow_vulnerable)
     say(f"release {artefact.release} ({seconds(time.monotonic() - started)})")
     with Fleet(stack, sudo_password=password) as fleet:
         started = time.monotonic()
@@ -127,7 +130,7 @@ def summarise(run: "Run", dry_run: bool) -> None:
             continue
         changed, same = report.count("changed", host), report.count("unchanged", host)
         verb = "would change" if dry_run else "changed"
-        state = f"failed: {run.failed[host].splitlines()[0]}" if host in run.failed else "ok"
+        state = f"failed: {str(run.failed[host]).splitlines()[0]}" if host in run.failed else "ok"
         say(f"{host}: {changed} {verb}, {same} unchanged, {state}")
     say(f"{run.phase}: {seconds(total)}" + "".join(f", {name} {seconds(took)}" for name, took in report.steps))
     if not run.failed and not dry_run:
@@ -136,13 +139,9 @@ def summarise(run: "Run", dry_run: bool) -> None:
 
 def raise_for(run: "Run") -> None:
     """Raises the error whose exit code tells what went wrong first; nothing when all is well."""
-    from roadbed.engine.errors import OperationFailed
-
-    if run.fleet.failures:
-        worst = min(run.fleet.failures.values(), key=lambda error: error.exit_code)
-        raise type(worst)("\n".join(str(error) for error in run.fleet.failures.values()))
     if run.failed:
-        raise OperationFailed("\n".join(run.failed.values()))
+        worst = min(run.failed.values(), key=lambda error: error.exit_code)
+        raise type(worst)("\n".join(str(error) for error in run.failed.values()))
 
 
 def _limited(stack: "Inventory", limit: str | None) -> list[str]:

@@ -1,11 +1,13 @@
 """Open one SSH connection: socket options, strict host keys, and errors that say what to do."""
 
 import socket
+from contextlib import ExitStack
 
 import paramiko
 
-from .errors import HostUnreachable, Refused
-from .hostkeys import KnownHosts, entry_name
+from .become import become_root
+from .errors import HostUnreachable, InventoryError, Refused
+from .hostkeys import KnownHosts, changed_key, entry_name
 from .inventory import Inventory
 from .session import Session
 
@@ -25,66 +27,66 @@ class _RecordFirstKey(paramiko.MissingHostKeyPolicy):
 def open_session(inventory: Inventory, name: str, known: KnownHosts, *, sudo_password: str | None = None) -> Session:
     """Connects to a host and finds out how to become root.
 
-    Raises HostUnreachable (no answer, no login, no sudo) or Refused (changed host key).
+    Raises HostUnreachable (no answer, no login, no sudo), Refused (changed host key), or InventoryError
+    (no key file).
     """
-    client = _login(inventory, name, known)
-    root = inventory.ssh.user == "root"
-    if root:
-        return Session(name, client, root=True)
-    need = sudo_password if _sudo_needs_password(client) else None
-    if need is None and _sudo_needs_password(client):
-        client.close()
-        raise HostUnreachable(
-            f"{name}: sudo of {inventory.ssh.user} wants a password. "
-            f"Allow it without one ('{inventory.ssh.user} ALL=(ALL) NOPASSWD: ALL' in /etc/sudoers.d/), "
-            "or run with --ask-sudo-password"
-        )
-    if need is not None and not _sudo_accepts(client, need):
-        client.close()
-        raise HostUnreachable(f"{name}: sudo did not accept the password of {inventory.ssh.user}")
-    return Session(name, client, root=False, sudo_password=need)
-
-
-def _login(inventory: Inventory, name: str, known: KnownHosts) -> paramiko.SSHClient:
     ssh, address = inventory.ssh, inventory.hosts[name].address
+    way = _jump(inventory, name, known) if ssh.jump else None
+    client = _login(inventory, name, ssh.user, address, ssh.port, known, way)
+    if ssh.user == "root":
+        return Session(name, client, root=True)
+    try:
+        password = become_root(client, name, ssh.user, sudo_password)
+    except HostUnreachable:
+        client.close()
+        raise
+    return Session(name, client, root=False, sudo_password=password)
+
+
+def _login(
+    inventory: Inventory, what: str, user: str, address: str, port: int, known: KnownHosts, way: paramiko.Channel | None
+) -> paramiko.SSHClient:
+    """One SSH login. ``what`` begins every error; ``way`` is the connection to use instead of a new one."""
+    key = inventory.ssh.key and inventory.path.parent / inventory.ssh.key.expanduser()
+    if key and not key.is_file():
+        raise InventoryError(f"ssh/key: {key} does not exist. Name the private key file, relative to the inventory")
     client = paramiko.SSHClient()
     if known.path.exists():
         client.load_host_keys(str(known.path))
-    client.set_missing_host_key_policy(_RecordFirstKey(name, ssh.port, address, known))
-    try:
-        sock = _jump(inventory, known, address) if ssh.jump else _connect(address, ssh.port)
-        client.connect(
-            address,
-            port=ssh.port,
-            username=ssh.user,
-            key_filename=str(ssh.key.expanduser()) if ssh.key else None,
-            allow_agent=ssh.key is None,
-            look_for_keys=ssh.key is None,
-            sock=sock,
-            timeout=CONNECT_SECONDS,
-            banner_timeout=CONNECT_SECONDS,
-            auth_timeout=CONNECT_SECONDS,
-        )
-    except paramiko.BadHostKeyException as error:
-        entry = entry_name(address, ssh.port)
-        raise Refused(
-            f"{name}: the host key of {entry} has changed. Either the machine was installed again or somebody "
-            f"is in between. If it was installed again: ssh-keygen -R '{entry}' -f {known.path}"
-        ) from error
-    except FileNotFoundError as error:
-        raise HostUnreachable(f"ssh/key: {ssh.key} does not exist. Name the private key file") from error
-    except paramiko.PasswordRequiredException as error:
-        raise HostUnreachable(
-            f"ssh/key: {ssh.key} has a passphrase. Add it to the SSH agent and leave ssh/key out"
-        ) from error
-    except paramiko.AuthenticationException as error:
-        with_key = f"the key {ssh.key}" if ssh.key else "any key of the SSH agent or ~/.ssh"
-        raise HostUnreachable(
-            f"{name}: {ssh.user}@{address} does not accept {with_key}. "
-            f"Put its public half in ~{ssh.user}/.ssh/authorized_keys"
-        ) from error
-    except (OSError, EOFError, paramiko.SSHException) as error:
-        raise HostUnreachable(f"{name}: cannot reach {address} port {ssh.port}: {_reason(error)}") from error
+    client.set_missing_host_key_policy(_RecordFirstKey(what, port, address, known))
+    with ExitStack() as failing:
+        failing.callback(client.close)
+        try:
+            client.connect(
+                address,
+                port=port,
+                username=user,
+                key_filename=str(key) if key else None,
+                allow_agent=key is None,
+                look_for_keys=key is None,
+                sock=way or _connect(address, port),
+                timeout=CONNECT_SECONDS,
+                banner_timeout=CONNECT_SECONDS,
+                auth_timeout=CONNECT_SECONDS,
+            )
+        except paramiko.BadHostKeyException as error:
+            raise Refused(changed_key(what, entry_name(address, port), error.key, known.path)) from error
+        except paramiko.PasswordRequiredException as error:
+            raise HostUnreachable(
+                f"ssh/key: {key} has a passphrase. Add it to the SSH agent and leave ssh/key out"
+            ) from error
+        except paramiko.AuthenticationException as error:
+            with_key = f"the key {key}" if key else "any key of the SSH agent or ~/.ssh"
+            raise HostUnreachable(
+                f"{what}: {user}@{address} does not accept {with_key}. "
+                f"Put its public half in ~{user}/.ssh/authorized_keys"
+            ) from error
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise HostUnreachable(
+                f"{what}: cannot reach {address} port {port}: {_reason(error)}. "
+                "Check the address, ssh/port, and the firewalls on the way"
+            ) from error
+        failing.pop_all()
     return client
 
 
@@ -103,44 +105,31 @@ def _connect(address: str, port: int) -> socket.socket:
     return sock
 
 
-def _jump(inventory: Inventory, known: KnownHosts, address: str) -> paramiko.Channel:
-    """A channel to ``address`` through ``ssh.jump``; the jump host's key is as strict as the others."""
-    ssh = inventory.ssh
+def _jump(inventory: Inventory, name: str, known: KnownHosts) -> paramiko.Channel:
+    """A channel to a host through ``ssh.jump``; the jump host's key is as strict as the others."""
+    ssh, address = inventory.ssh, inventory.hosts[name].address
     user, _, place = (ssh.jump or "").rpartition("@")
     jump_host, _, port = place.partition(":")
-    client = paramiko.SSHClient()
-    if known.path.exists():
-        client.load_host_keys(str(known.path))
-    client.set_missing_host_key_policy(_RecordFirstKey("ssh/jump", int(port or 22), jump_host, known))
-    client.connect(
-        jump_host,
-        port=int(port or 22),
-        username=user or ssh.user,
-        key_filename=str(ssh.key.expanduser()) if ssh.key else None,
-        allow_agent=ssh.key is None,
-        look_for_keys=ssh.key is None,
-        sock=_connect(jump_host, int(port or 22)),
-        timeout=CONNECT_SECONDS,
-    )
+    client = _login(inventory, f"{name}: ssh/jump", user or ssh.user, jump_host, int(port or 22), known, None)
     transport = client.get_transport()
-    if transport is None:
-        raise EOFError("the jump host closed the connection")
-    channel = transport.open_channel("direct-tcpip", (address, ssh.port), ("127.0.0.1", 0), timeout=CONNECT_SECONDS)
-    channel.jump_client = client  # type: ignore[attr-defined]  # keeps the first hop open as long as the second
+    try:
+        if transport is None:
+            raise EOFError("the connection ended")
+        channel = transport.open_channel("direct-tcpip", (address, ssh.port), ("127.0.0.1", 0), timeout=CONNECT_SECONDS)
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        client.close()
+        raise HostUnreachable(
+            f"{name}: ssh/jump: {jump_host} does not get through to {address} port {ssh.port}: {_reason(error)}. "
+            "Check the address, the firewall of the host, and AllowTcpForwarding of the jump host"
+        ) from error
+    close = channel.close
+
+    def close_both() -> None:
+        close()
+        client.close()
+
+    channel.close = close_both  # type: ignore[method-assign]  # the first hop ends with the second
     return channel
-
-
-def _sudo_needs_password(client: paramiko.SSHClient) -> bool:
-    _, out, _ = client.exec_command("sudo -n true", timeout=15)
-    return out.channel.recv_exit_status() != 0
-
-
-def _sudo_accepts(client: paramiko.SSHClient, password: str) -> bool:
-    stdin, out, _ = client.exec_command("sudo -k -S -p '' true", timeout=15)
-    stdin.write(password + "\n")
-    stdin.flush()
-    stdin.channel.shutdown_write()
-    return out.channel.recv_exit_status() == 0
 
 
 def _reason(error: BaseException) -> str:
@@ -148,6 +137,7 @@ def _reason(error: BaseException) -> str:
         return f"no answer within {CONNECT_SECONDS:.0f} s"
     if isinstance(error, socket.gaierror):
         return "the name does not resolve"
-    if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
-        return "the connection was refused"
-    return str(error).strip() or type(error).__name__
+    if isinstance(error, paramiko.ChannelException):
+        return error.text.lower()
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return said.strip().lower() or type(error).__name__

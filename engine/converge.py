@@ -23,7 +23,7 @@ from roadbed.deploys.context import Context
 from roadbed.deploys.phases import component_name
 
 from .connector import FactCache, cache_path
-from .errors import RoadbedError
+from .errors import HostUnreachable, OperationFailed, RoadbedError
 from .fleet import Fleet
 from .operations import OperationCallbacks, OperationWatch
 from .parallel import each
@@ -50,7 +50,7 @@ class Step(Protocol):
 
 @dataclass
 class Run:
-    """One converge. ``failed`` maps a host to the reason it dropped out."""
+    """One converge. ``failed`` maps a host to the error for which it dropped out."""
 
     fleet: Fleet
     phase: str
@@ -59,14 +59,14 @@ class Run:
     dry_run: bool = False
     only: frozenset[str] = frozenset()
     """Hosts to work on (``--limit``); empty: all."""
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, RoadbedError] = field(default_factory=dict)
     lost: dict[str, set[str]] = field(default_factory=dict)
     """Component -> hosts on which it is not in place after this run."""
 
     def execute(self, steps: list[Step]) -> None:
         """Runs the steps in order; never raises for a failed host: see ``failed``."""
         inventory = self.fleet.inventory
-        self.failed.update({name: str(error) for name, error in self.fleet.failures.items()})
+        self.failed.update(self.fleet.failures)
         for name, error in self.fleet.failures.items():
             self.report.operation(name, "connect", "Connect", "failed", detail=str(error))
         self._start_pyinfra()
@@ -76,13 +76,13 @@ class Run:
             ready = [host for host in members if host not in blocked]
             for host, reason in blocked.items():
                 self.report.operation(host, step.name, step.name.capitalize(), "skipped", detail=reason)
-                self.failed.setdefault(host, reason)
+                self.failed.setdefault(host, OperationFailed(f"{host}: {step.name}: {reason}"))
             self.report.step(step.name, ready)
             before = self.report.count("changed")
             errors = step.run(self, ready) if ready else {}
             if not isinstance(step, ComponentStep) and self.report.count("changed") > before:
                 self._forget_facts()
-            self.failed.update({host: str(error) for host, error in errors.items()})
+            self.failed.update(errors)
             self.lost[step.name] = set(blocked) | set(errors)
             self.report.step_ended(step.name)
         for cache in self._caches.values():
@@ -91,7 +91,8 @@ class Run:
     def _blocked(self, step: Step, host: str) -> str:
         """Why a step cannot run on a host, or an empty string."""
         if host in self.failed:
-            return "an earlier step failed on this host" if host in self.fleet.sessions else "the host is unreachable"
+            unreachable = isinstance(self.failed[host], HostUnreachable)
+            return "the host is unreachable" if unreachable else "an earlier step failed on this host"
         context = self.contexts[host]
         for need in step.needs:
             lost = self.lost.get(need, set())

@@ -18,6 +18,15 @@ def entry_name(address: str, port: int) -> str:
     return address if port == 22 else f"[{address}]:{port}"
 
 
+def changed_key(host: str, entry: str, key: paramiko.PKey, path: Path) -> str:
+    """What the user reads when a known host shows another key."""
+    return (
+        f"{host}: the host key of {entry} has changed (now {key.get_name()} {key.fingerprint}). "
+        "Either the machine was installed again or somebody is in between. "
+        f"If it was installed again: ssh-keygen -R '{entry}' -f '{path}'"
+    )
+
+
 class KnownHosts:
     """The known_hosts file of one inventory."""
 
@@ -41,11 +50,7 @@ class KnownHosts:
             self._keys.add(name, key.get_name(), key)
             self._append(f"{name} {key.get_name()} {key.get_base64()}\n")
         elif key.get_name() not in recorded or recorded[key.get_name()] != key:
-            raise Refused(
-                f"{host}: the host key of {name} has changed (now {key.get_name()} {key.fingerprint}). "
-                "Either the machine was installed again or somebody is in between. "
-                f"If it was installed again: ssh-keygen -R '{name}' -f {self.path}"
-            )
+            raise Refused(changed_key(host, name, key, self.path))
 
     def forget(self, address: str, port: int = 22) -> None:
         """Removes the keys of a host, such as a rehearsal machine that was made anew."""

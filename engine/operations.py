@@ -8,7 +8,7 @@ from typing import Any
 from pyinfra.api.exceptions import NestedOperationError, PyinfraError
 from pyinfra.api.state import BaseStateCallback, State
 
-from .errors import OperationFailed, RoadbedError
+from .errors import HostUnreachable, OperationFailed, RoadbedError
 from .report import Report, Status
 
 
@@ -50,19 +50,20 @@ class OperationWatch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Around ``deploy()``. Raises OperationFailed with the reason when an operation fails."""
+        """Around ``deploy()``. Raises OperationFailed with the reason when an operation fails, HostUnreachable
+        when the connection broke."""
         self._host.connector_data["roadbed_watch"] = self
         self._host.connector.error = ""
         try:
             yield
             self._flush()
         except NestedOperationError:
-            raise OperationFailed(self._fail(self._host.op_hash_order[-1])) from None
+            raise self._error(self._fail(self._host.op_hash_order[-1])) from None
         except (PyinfraError, RoadbedError, KeyError, ValueError) as error:
             self._flush()
             reason = f"{self._host.name}: {self._component}: {error}"
             self._report.operation(self._host.name, self._component, "Prepare", "failed", detail=str(error))
-            raise OperationFailed(reason) from error
+            raise self._error(reason) from error
         if not self._state.is_executing:
             self._predict()
 
@@ -90,6 +91,9 @@ class OperationWatch:
         self._record(op_hash, "failed", self._seconds, said)
         self._running = None
         return f"{self._host.name}: {operation_name(self._state, self._host, op_hash)}: {said}"
+
+    def _error(self, reason: str) -> RoadbedError:
+        return HostUnreachable(reason) if self._host.connector.session.lost else OperationFailed(reason)
 
     def _predict(self) -> None:
         for op_hash in self._host.op_hash_order[self._first :]:

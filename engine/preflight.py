@@ -25,7 +25,12 @@ SCRIPT = """
 echo "now=$(date +%s.%N)"
 for folder in / /srv /var /opt; do echo "disk=$folder $(df -Pm "$folder" 2>/dev/null | awk 'NR==2 {print $4}')"; done
 echo "init=$(cat /proc/1/comm)"
-echo "ours=$(grep -c 'Roadbed' /etc/nginx/nginx.conf 2>/dev/null)"
+ours=0
+if grep -qs Roadbed /etc/nginx/nginx.conf; then ours=1
+elif [ "$(ls /etc/nginx/sites-enabled /etc/nginx/conf.d 2>/dev/null | grep -vE '^$|:$')" = default ] &&
+  [ -z "$(dpkg --verify nginx-common 2>&1)" ]; then ours=1  # a package just installed: a run was interrupted here
+fi
+echo "ours=$ours"
 ss -Hltnp 2>/dev/null | while read -r _ _ _ local _ process; do
   pid=${process#*pid=}; pid=${pid%%,*}
   unit=$(sed -n 's|.*/\\([^/]*\\.service\\)$|\\1|p' "/proc/$pid/cgroup" 2>/dev/null | head -n 1)
@@ -59,9 +64,7 @@ def check_host(session: Session, ctx: Context) -> list[Finding]:
             _memory(ctx),
             *_disks([value for key, value in lines if key == "disk"]),
             _clock(float(dict(lines)["now"]) - middle),
-            *_ports(
-                ctx, [value for key, value in lines if key == "listen"], dict(lines).get("ours", "") not in ("", "0")
-            ),
+            *_ports(ctx, [value for key, value in lines if key == "listen"], dict(lines).get("ours") == "1"),
         ]
     ]
 

@@ -55,6 +55,8 @@ class Session:
         self._channel: paramiko.Channel | None = None
         self._buffer = b""
         self._count = 0
+        self.lost = False
+        """Whether the connection broke, and no shell was opened since."""
 
     def run(self, command: str, *, timeout: float | None = 60, check: bool = True) -> Result:
         """Runs a shell command as root in a fresh ``sh``.
@@ -178,7 +180,7 @@ class Session:
                 channel.sendall(self._sudo_password.encode() + b"\n")
             # The shell's own stderr goes to a private file in memory, so that one stream has both.
             channel.sendall((BEGIN + "e=$(mktemp /run/roadbed-err.XXXXXXXX); trap 'rm -f $e' EXIT HUP TERM\n").encode())
-            self._channel, self._buffer = channel, b""
+            self._channel, self._buffer, self.lost = channel, b"", False
         return self._channel
 
     def _collect(self, channel: paramiko.Channel, mark: bytes) -> Result:
@@ -208,6 +210,7 @@ class Session:
             raise OperationFailed(f"{self.name}: a command gave no answer in time and was left") from error
         except (OSError, EOFError, paramiko.SSHException) as error:
             self._drop()
+            self.lost = True
             if "password is required" in str(error):
                 raise HostUnreachable(
                     f"{self.name}: sudo wants a password. Allow sudo without one, or give it with --ask-sudo-password"

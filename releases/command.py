@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-from collections import deque
 from pathlib import Path
 
 from roadbed.engine.errors import OperationFailed
@@ -25,9 +24,13 @@ class BuildLog:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600))
 
     def tail(self) -> str:
-        """The last lines."""
-        with self.path.open(errors="replace") as file:
-            return "".join(deque(file, TAIL)).rstrip("\n")
+        """The last lines; from where npm begins to say what is wrong, when its help text comes after that."""
+        lines = self.path.read_text(errors="replace").splitlines()
+        start = max(0, len(lines) - TAIL)
+        causes = [number for number, line in enumerate(lines) if line.startswith("npm error code")]
+        if causes and causes[-1] < start:
+            return "\n".join([*lines[causes[-1] :][:TAIL], "..."])
+        return "\n".join(lines[start:])
 
 
 def run(command: list[str], *, folder: Path, env: dict[str, str], log: BuildLog, title: str) -> None:
