@@ -16,14 +16,15 @@ _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy")
 # The order OpenSSL-based tools and Node look in; the first that exists has what this machine trusts.
 _BUNDLE_VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 _BUNDLES = (BUNDLE, "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
+_PUBLIC = Path("/usr/share/ca-certificates")  # what Debian and Ubuntu ship
 _PUBLIC_NAME_SERVERS = ("9.9.9.9", "1.1.1.1")
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Carried:
-    """environment: proxy variables, both spellings. apt_proxies: URL scheme -> proxy for apt.
-    certificates: PEM texts this machine trusts. resolv_conf: name servers as the machines can reach them."""
+    """environment: proxy variables, both spellings. apt_proxies: URL scheme -> proxy for apt. certificates: PEM
+    texts of authorities added to this machine. resolv_conf: name servers as the machines can reach them."""
 
     environment: dict[str, str] = field(default_factory=dict)
     apt_proxies: dict[str, str] = field(default_factory=dict)
@@ -87,7 +88,13 @@ def _trusted(environ: Mapping[str, str]) -> list[str]:
     named = [environ[name] for name in _BUNDLE_VARIABLES if environ.get(name)]
     bundles = [path for path in [*named, *_BUNDLES] if Path(path).is_file()][:1]
     node = [path for path in [environ.get("NODE_EXTRA_CA_CERTS", "")] if Path(path).is_file()]
-    return certificates(*(Path(path).read_text(errors="replace") for path in [*bundles, *node]))
+    trusted = certificates(*(_read(Path(path)) for path in [*bundles, *node]))
+    # Public authorities are the image's affair: it may have stopped to trust some of this machine's.
+    return extra_certificates(trusted, "".join(map(_read, _PUBLIC.rglob("*.crt"))))
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace")
 
 
 def _resolv_conf(say: Callable[[str], None]) -> str:
