@@ -1,8 +1,10 @@
 """A built release on the control machine: its tree and manifest, and the archive of it."""
 
 import gzip
+import os
 import shutil
 import tarfile
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +20,8 @@ from .manifest import MANIFEST, SUMS, Manifest
 
 KEPT = 5
 """Built releases kept on the control machine for each app."""
+IN_USE = 3600
+"""Seconds after which a cached release is not being rolled out any more, by another run, say."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,14 @@ def save(tree: Path, manifest: Manifest) -> Artefact:
     return Artefact(place, manifest)
 
 
+def find(app: str, source_hash: str) -> Artefact | None:
+    """The newest cached release that was built from the same source."""
+    release = next((one for one in cached(app) if one.manifest.source_hash == source_hash), None)
+    if release:
+        os.utime(release.tree)  # in use: see _prune
+    return release
+
+
 def cached(app: str) -> list[Artefact]:
     """The built releases of ``app`` in the cache, newest first."""
     found = sorted(cache.release_folder(app).glob(f"[!.]*/{MANIFEST}"), reverse=True)
@@ -126,5 +138,8 @@ def _hash(file: Path) -> str:
 
 
 def _prune(app: str, fresh: Path) -> None:
-    for old in sorted(path for path in cache.release_folder(app).glob("[!.]*") if path != fresh)[: -KEPT + 1]:
-        shutil.rmtree(old)
+    before = time.time() - IN_USE
+    others = sorted(path for path in cache.release_folder(app).glob("[!.]*") if path != fresh)
+    for old in others[: -KEPT + 1]:
+        if old.stat().st_mtime < before:
+            shutil.rmtree(old)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PASSED = (
@@ -11,19 +11,21 @@ PASSED = (
     "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
 """Reaching the registry and finding the user's npmrc. Anything more would make a build depend on its caller."""
+AT_RUN_TIME = frozenset({"NODE_ENV", "NODE_OPTIONS"})
+"""Settings of the app that are for its server alone: an install without devDependencies could not build."""
 
 
 def build_environment(
-    node: Path, project: Path, settings: Mapping[str, str], ours: Mapping[str, str]
+    path: Sequence[str], project: Path, settings: Mapping[str, str], ours: Mapping[str, str]
 ) -> dict[str, str]:
-    """Environment for install and build: ``settings`` are the app's own variables, ``ours`` win.
+    """Environment for install and build: ``settings`` are the app's own variables, ``ours`` win over them.
 
     Variables which the project's .npmrc names, ``${NPM_TOKEN}`` for example, are passed on too.
     """
     names = {*PASSED, *_named_in(project / ".npmrc")}
     env = {name: value for name, value in os.environ.items() if name in names or name.lower().startswith("npm_config_")}
     env.update(
-        PATH=os.pathsep.join([str(node.parent), *os.get_exec_path()]),
+        PATH=os.pathsep.join(path),
         CI="1",
         NO_COLOR="1",
         NEXT_TELEMETRY_DISABLED="1",
@@ -32,6 +34,11 @@ def build_environment(
         npm_config_package_manager_strict="false",
     )
     return {**env, **settings, **ours}
+
+
+def build_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    """What of ``app/env`` a build sees, and so depends on: NEXT_PUBLIC_* and whatever else pages read."""
+    return {name: value for name, value in settings.items() if name not in AT_RUN_TIME}
 
 
 def _named_in(npmrc: Path) -> list[str]:

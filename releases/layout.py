@@ -8,11 +8,13 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from . import runtime_files
+from . import old_versions, runtime_files
 from .command import BuildFailed
 from .manifest import FileEntry
 
 BUILD_INFO = "roadbed-build.json"
+CODE = ("server/app", "server/pages")
+"""Folders in which older versions mix pages rendered anew with code: nobody may write there."""
 START = """\
 #!/bin/sh
 # Starts one instance of this release. The unit gives its environment; ROADBED_NODE_FLAGS are words for node.
@@ -42,16 +44,23 @@ class BuildInfo:
         return str(self.data["appDir"])
 
 
+def find_dist(project: Path) -> Path:
+    """The build folder of ``project``. Raises BuildFailed when there is none."""
+    found = [file for pattern in (".*/", "*/", "*/*/") for file in project.glob(pattern + "required-server-files.json")]
+    if not found:
+        raise BuildFailed(f"app/source: the build of {project} left no server. See the build log")
+    return found[0].parent
+
+
 def find_build(project: Path) -> BuildInfo:
     """The finished build in ``project``. Raises BuildFailed when there is none that can be served."""
-    found = [file for pattern in (".*/", "*/", "*/*/") for file in project.glob(pattern + BUILD_INFO)]
-    if not found:
+    dist = find_dist(project)
+    if not (dist / BUILD_INFO).is_file():
         raise BuildFailed(
             f"app/source: the build of {project} left no {BUILD_INFO}. "
             "The build log says why, in lines that begin with roadbed:"
         )
-    dist = found[0].parent
-    info = BuildInfo(json.loads(found[0].read_text()), dist)
+    info = BuildInfo(json.loads((dist / BUILD_INFO).read_text()), dist)
     if not (dist / "standalone" / info.server / "server.js").is_file():
         raise BuildFailed(
             f"app/source: the build made no standalone server in {dist}. "
@@ -72,7 +81,10 @@ def lay_out(info: BuildInfo, project: Path, tree: Path) -> list[str]:
     shutil.copytree(info.dist / "static", server / info.dist_name / "static", dirs_exist_ok=True)
     if (project / "public").is_dir():
         shutil.copytree(project / "public", server / "public", dirs_exist_ok=True)
-    writable = [str(PurePosixPath("app", info.server, info.dist_name, name)) for name in info.data["writableDirs"]]
+    names = [name for name in info.data["writableDirs"] if name not in CODE]
+    if len(names) < len(info.data["writableDirs"]):
+        old_versions.keep_pages_in_memory(server, info.dist_name)
+    writable = [str(PurePosixPath("app", info.server, info.dist_name, name)) for name in names]
     for path in writable:
         if (tree / path).is_dir():
             (meta / "seed" / path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,90 @@
+"""One build: the project, and all that the result depends on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from roadbed.deploys.app import AppSettings
+
+from . import action_key as keys
+from . import cache, runtime_files, source, versions
+from .build_env import build_settings
+from .manifest import this_platform
+from .node_version import node_version
+from .project import Project
+
+FORMAT = "2"
+"""Part of the source hash: raised when the tree of a release changes, so that it is built anew."""
+
+
+class Toolchain(Protocol):
+    """Node.js and the package managers of the control machine (``releases/toolchain.py``)."""
+
+    @property
+    def node(self) -> Path: ...
+    @property
+    def npm(self) -> list[str]: ...
+    @property
+    def pnpm(self) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """``files`` are relative to the project's root, ``node`` is an exact version, ``env`` the app's own settings.
+
+    ``work`` is the folder of the app's builds; ``say`` is told what goes on.
+    """
+
+    app: str
+    project: Project
+    files: list[Path]
+    source_hash: str
+    toolchain: Toolchain
+    node: str
+    key: bytes
+    env: Mapping[str, str]
+    work: Path
+    say: Callable[[str], None]
+
+    @property
+    def version(self) -> versions.Version:
+        """The version of Next.js."""
+        return versions.parse(self.project.next_version) or versions.OLDEST
+
+    @property
+    def manager(self) -> list[str]:
+        """The package manager as the beginning of an argv."""
+        return self.toolchain.npm if self.project.manager == "npm" else self.toolchain.pnpm
+
+    @property
+    def copy(self) -> Path:
+        """The copy of the source that is built."""
+        return self.work / "source"
+
+    @property
+    def folder(self) -> Path:
+        """The project inside the copy."""
+        return self.copy / self.project.folder
+
+
+def make_job(app: AppSettings, project: Project, toolchain: Toolchain, key: bytes, say: Callable[[str], None]) -> Job:
+    """Reads the source and hashes what a build of it depends on."""
+    for name in source.local_env_files(project.path):
+        say(f"{name} stays behind: it is for development. Use app/env, or `provision secrets set`")
+    files, env = source.files_of(project.root), build_settings(app.env)
+    node = node_version(toolchain.node)
+    also = {
+        "format": FORMAT,
+        "app": app.name,
+        "folder": project.folder.as_posix(),
+        "manager": project.manager,
+        "node": node,
+        "platform": this_platform(),
+        "runtime": runtime_files.runtime_hash(),
+        "key": keys.fingerprint(key),
+        **{f"env {name}": value for name, value in env.items()},
+    }
+    source_hash = source.hash_of(project.root, files, also)
+    work = cache.build_folder(app.name)
+    return Job(app.name, project, files, source_hash, toolchain, node, key, env, work, say)
