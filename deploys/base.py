@@ -10,8 +10,9 @@ from pyinfra.operations import apt, files, server, systemd
 from .app import MAX_REPLICAS, SLOTS
 from .files import DAEMON_RELOAD, settle, write_template
 from .model import Settings
+from .packages import refresh_package_lists, repair_packages
 from .swap import SWAP_UNIT, ensure_swap, swap_mb
-from .system import apply_kernel_settings, ensure_time_sync, refresh_package_lists, set_locale, set_timezone
+from .system import apply_kernel_settings, ensure_time_sync, set_locale, set_timezone
 
 if TYPE_CHECKING:
     from .context import Context
@@ -124,6 +125,7 @@ def deploy(ctx: "Context") -> None:
     """Packages, updates, clock, kernel settings, limits, swap, journal, and the app's user and folders."""
     settings = ctx.inventory.base
     write_template("base", "/etc/apt/apt.conf.d/60roadbed", ctx, validate="apt-config -c {file} dump >/dev/null")
+    repair_packages(name="Finish interrupted installations")
     refresh_package_lists(name="Update the package lists", hours=24)
     apt.packages(name="Install base packages", packages=list(PACKAGES), no_recommends=True)
     for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):

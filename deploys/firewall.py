@@ -7,15 +7,18 @@ What is forwarded (containers) and what goes out is left alone. Both changes are
 """
 
 import ipaddress
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
+from pyinfra import context
+from pyinfra.api.operation import operation
 from pyinfra.operations import apt, files, systemd
 
 from .app import MAX_REPLICAS, SLOTS
 from .files import DAEMON_RELOAD, settle, write_template
-from .guard import guarded_file
+from .guard import Holds, guarded_file
 from .model import Settings
 from .render import render
 from .sshd import harden
@@ -35,6 +38,8 @@ APPLY = (
     "else nft delete table inet roadbed; fi"
 )
 IN_FORCE = f"[ -e {LOADED} ] && {LISTING} | sha256sum | cmp -s - {LOADED}"
+
+OTHERS = "grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf || systemctl -q is-active firewalld.service"
 
 
 class AllowSettings(Settings):
@@ -133,6 +138,16 @@ def _inside(ctx: "Context", hosts: list[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+@operation()
+def refuse_other_managers() -> Generator[str, None, None]:
+    """Fails where ufw or firewalld is at work: a packet has to pass both, and neither shows the other's rules."""
+    if context.host.get_fact(Holds, check=OTHERS):
+        yield (
+            "echo 'firewall: ufw or firewalld is active here, and both would decide. Turn it off (ufw disable), "
+            "or set firewall/enabled: false' >&2; exit 1"
+        )
+
+
 def deploy(ctx: "Context") -> None:
     """Hardens sshd, then closes every port that is not declared."""
     settings = ctx.inventory.firewall
@@ -148,6 +163,7 @@ def deploy(ctx: "Context") -> None:
         systemd.service(name="Stop the firewall", service=UNIT, running=False, enabled=False)
         files.file(name=f"Remove {RULES}", path=RULES, present=False)
         return
+    refuse_other_managers(name="Look for another firewall")
     apt.packages(name="Install nftables", packages=["nftables"], no_recommends=True)
     guarded_file(
         name="Close every port that is not declared",

@@ -53,6 +53,8 @@ class Holds(FactBase[bool]):
     def command(self, check: str) -> StringCommand:
         return StringCommand("if sh -c", QuoteString(check), ">/dev/null 2>&1; then echo yes; fi")
 
+    default = bool
+
     def process(self, output: list[str]) -> bool:
         return "yes" in output
 

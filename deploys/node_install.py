@@ -13,7 +13,7 @@ from pyinfra.api.operation import operation
 from pyinfra.operations import apt, files
 
 from .files import settle, write_file
-from .system import UPDATE_LISTS
+from .packages import UPDATE_LISTS
 
 if TYPE_CHECKING:
     from .node import NodeBuild, NodeSettings
@@ -32,8 +32,10 @@ class InstalledNode(FactBase[str]):
             "if [ -x", quoted, "]; then echo $(", quoted, "--version; stat -L -c '%U %a'", quoted, "); fi"
         )  # fmt: skip
 
+    default = str
+
     def process(self, output: list[str]) -> str:
-        return output[0] if output else ""
+        return output[0]
 
 
 @operation()
@@ -130,6 +132,8 @@ class KeyringFingerprints(FactBase[list[str]]):
             f"gpg --show-keys --with-colons {KEYRING} 2>/dev/null | grep '^fpr' | cut -d : -f 10; fi"
         )
 
+    default = list
+
     def process(self, output: list[str]) -> list[str]:
         return output
 
@@ -154,8 +158,12 @@ class NodeCandidate(FactBase[str]):
     def command(self) -> str:
         return "apt-cache policy nodejs 2>/dev/null | sed -n 's/^ *Candidate: //p'"
 
+    @staticmethod
+    def default() -> str:
+        return "none"
+
     def process(self, output: list[str]) -> str:
-        return output[0] if output else "(none)"
+        return output[0]
 
 
 @operation()
@@ -164,4 +172,5 @@ def require_candidate(wanted: str) -> Generator[str, None, None]:
     found = context.host.get_fact(NodeCandidate)
     if f"{found}.".startswith(f"{wanted}.") or found.startswith((f"{wanted}-", f"{wanted}+", f"{wanted}~")):
         return
-    yield f"echo 'node/version: {wanted} is wanted, apt has {found}. Set node/source: nodejs.org' >&2; exit 1"
+    way = "Set node/version to that, or node/source: nodejs.org"
+    yield f"echo 'node/version: {wanted} is wanted, apt has {found}. {way}' >&2; exit 1"

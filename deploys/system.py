@@ -1,4 +1,4 @@
-"""Operations on the operating system that pyinfra lacks: package lists, time zone, time synchronisation.
+"""Operations on the operating system that pyinfra lacks: time zone, locale, kernel settings, time synchronisation.
 
 Each has one fact that decides, so that a second run changes nothing.
 """
@@ -13,46 +13,6 @@ from pyinfra.api.operation import operation
 
 from .files import PENDING, Debts
 
-LISTS_STAMP = "/var/lib/roadbed/package-lists"
-UPDATE_LISTS = f"""n=0
-until said=$(apt-get -q --error-on=any update 2>&1); do
-  n=$((n + 1))
-  case $said in
-    *"Could not get lock"*) if [ $n -lt 60 ]; then sleep 5; continue; fi;;
-  esac
-  printf '%s\\n' "$said" | grep '^[EW]:' >&2
-  exit 1
-done
-mkdir -p -m 755 {LISTS_STAMP.rpartition("/")[0]} && touch {LISTS_STAMP}"""
-"""apt's own lock timeout does not cover the lock of the lists, which apt-daily.service holds after a
-boot: waits up to 5 min. ``--error-on=any``: without it apt-get(8) reports success when a mirror did
-not answer, and the next installation fails for another reason."""
-
-
-class PackageListsAreFresh(FactBase[bool]):
-    """Whether apt has package lists that are younger than ``hours`` and younger than its sources."""
-
-    def command(self, hours: int) -> str:
-        stamps = f"{LISTS_STAMP} /var/lib/apt/periodic/update-success-stamp"
-        return (
-            f"for s in {stamps}; do "
-            f'if [ -n "$(find $s -mmin -{hours * 60} 2>/dev/null)" ] && '
-            '[ -z "$(find /etc/apt/sources.list /etc/apt/sources.list.d -newer $s 2>/dev/null)" ] && '
-            "ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1; then echo fresh; break; fi; done"
-        )
-
-    def process(self, output: list[str]) -> bool:
-        return "fresh" in output
-
-
-@operation()
-def refresh_package_lists(hours: int) -> Generator[str, None, None]:
-    """Runs ``apt-get update`` when the lists are missing, older than ``hours``, or older than a changed source."""
-    if context.host.get_fact(PackageListsAreFresh, hours=hours):
-        context.host.noop(f"the package lists are younger than {hours} h")
-        return
-    yield UPDATE_LISTS
-
 
 class LocalZone(FactBase[bool]):
     """Whether /etc/localtime is the zone ``zone``; two names of one zone (UTC, Etc/UTC) count as the same."""
@@ -62,6 +22,8 @@ class LocalZone(FactBase[bool]):
         return StringCommand(
             'if [ "$(readlink -f /etc/localtime)" = "$(readlink -f', path, ')" ] && [ -f', path, "]; then echo yes; fi"
         )
+
+    default = bool
 
     def process(self, output: list[str]) -> bool:
         return "yes" in output
@@ -74,7 +36,7 @@ def set_timezone(zone: str) -> Generator[StringCommand, None, None]:
         return
     path = QuoteString(f"/usr/share/zoneinfo/{zone}")
     yield StringCommand("test -f", path, "|| { echo 'base/timezone: this host does not know the zone' >&2; exit 1; }")
-    yield StringCommand("ln -s", path, "/etc/.roadbed-localtime && mv -fT /etc/.roadbed-localtime /etc/localtime")
+    yield StringCommand("ln -sfn", path, "/etc/.roadbed-localtime && mv -fT /etc/.roadbed-localtime /etc/localtime")
     yield StringCommand("if [ -f /etc/timezone ]; then echo", QuoteString(zone), "> /etc/timezone; fi")
 
 
@@ -84,8 +46,10 @@ class Locale(FactBase[str]):
     def command(self) -> str:
         return "sed -n 's/^LANG=//p' /etc/default/locale 2>/dev/null | tr -d '\"'"
 
+    default = str
+
     def process(self, output: list[str]) -> str:
-        return output[-1] if output else ""
+        return output[-1]
 
 
 @operation()
@@ -105,6 +69,8 @@ class KernelSettings(FactBase[dict[str, str]]):
 
     def command(self, names: list[str]) -> StringCommand:
         return StringCommand("sysctl -e", *(QuoteString(name) for name in names), "2>/dev/null || true")
+
+    default = dict
 
     def process(self, output: list[str]) -> dict[str, str]:
         pairs = (line.partition("=") for line in output if "=" in line)

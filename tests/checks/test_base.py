@@ -92,7 +92,8 @@ def test_updates_are_security_updates(host: Host) -> None:
 def test_package_lists_are_fresh(host: Host, measure: Measure) -> None:
     """The package lists are not older than three days."""
     newest = host.check_output(
-        "stat -c %Y /var/lib/roadbed/package-lists /var/lib/apt/periodic/update-*stamp 2>/dev/null | sort -n | tail -n 1"
+        "stat -c %Y /var/lib/roadbed/package-lists /var/lib/apt/periodic/update-*stamp 2>/dev/null "
+        "| sort -n | tail -n 1"
     )
     now = host.check_output("date +%s")
     measure("age of the package lists", (int(now) - int(newest)) / 3600, "h", 72)
@@ -101,7 +102,8 @@ def test_package_lists_are_fresh(host: Host, measure: Measure) -> None:
 def test_time_daemon(host: Host) -> None:
     """One time daemon is installed and enabled."""
     daemons = host.check_output(
-        "dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Provides}\\n' | grep '^ii.*|.*|.*time-daemon' | cut -d '|' -f 2"
+        "dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Provides}\\n' "
+        "| grep '^ii.*|.*|.*time-daemon' | cut -d '|' -f 2"
     ).splitlines()
     assert len(daemons) == 1
     assert host.check_output(f"systemctl is-enabled {daemons[0]}") == "enabled"

@@ -103,7 +103,9 @@ def _answers(address: str, port: int, seconds: float) -> bool:
 
 def test_undeclared_port_is_closed(host: Host, ctx: Context, listener: int, from_here: Callable[[int], bool]) -> None:
     """A program that listens on a port nobody declared cannot be reached from outside."""
-    local = host.run(f"for i in $(seq 50); do bash -c ': < /dev/tcp/127.0.0.1/{listener}' && exit 0; sleep 0.1; done; exit 1")
+    local = host.run(
+        f"for i in $(seq 50); do bash -c ': < /dev/tcp/127.0.0.1/{listener}' && exit 0; sleep 0.1; done; exit 1"
+    )
     assert local.rc == 0, "the listener itself does not answer"
     assert from_here(ctx.inventory.ssh.port), "the control machine cannot reach the host directly"
     assert not from_here(listener)
