@@ -64,13 +64,14 @@ def converge_stack(
     from roadbed.engine.converge import ComponentStep, Run, Step
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.secrets import ACTION_KEY, Secrets, new_action_key
-    from roadbed.releases.build import ensure
+    from roadbed.releases.build import check_source, ensure
     from roadbed.releases.rollout import ReleaseStep
     from roadbed.releases.toolchain import fetch, resolve
 
     names = _limited(stack, limit)
     secrets = Secrets(stack.beside(".secrets.age"))
     hidden = {name: secrets.get(name) for name in stack.app.secrets}
+    check_source(stack, allow_vulnerable=allow_vulnerable)
     key = secrets.get_or_create(ACTION_KEY, new_action_key)
     builds = {arch: resolve(stack.node, arch) for arch in ("x86_64", "aarch64")}
     started = time.monotonic()

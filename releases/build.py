@@ -19,6 +19,9 @@ from .layout import BuildInfo
 from .manifest import Manifest, Route, this_platform
 from .project import detect
 
+ARCHIVES = (".tar.gz", ".tgz")
+"""Endings of a release that was built before, elsewhere perhaps."""
+
 
 def ensure(
     inventory: Inventory,
@@ -36,8 +39,8 @@ def ensure(
     for a project that cannot be deployed, BuildFailed when its build fails; no host is touched.
     """
     app, fingerprint = inventory.app, keys.fingerprint(action_key)
-    path = (inventory.path.parent / Path(app.source).expanduser()).resolve()
-    if path.name.endswith((".tar.gz", ".tgz")):
+    path = _source(inventory)
+    if path.name.endswith(ARCHIVES):
         return _from_file(path, app.name, fingerprint, say)
     project = detect(path, allow_vulnerable=allow_vulnerable)
     job = make_job(app, project, toolchain, action_key, say)
@@ -47,6 +50,17 @@ def ensure(
             say(f"Release {known.release} is built already")
             return known
         return _build(job, {"the action key": action_key.decode(), **(secrets or {})})
+
+
+def check_source(inventory: Inventory, *, allow_vulnerable: bool = False) -> None:
+    """Reads the project, asks nobody: raises InventoryError or Refused when it cannot be deployed."""
+    path = _source(inventory)
+    if not path.name.endswith(ARCHIVES):
+        detect(path, allow_vulnerable=allow_vulnerable)
+
+
+def _source(inventory: Inventory) -> Path:
+    return (inventory.path.parent / Path(inventory.app.source).expanduser()).resolve()
 
 
 def _from_file(path: Path, app: str, fingerprint: str, say: Callable[[str], None]) -> Artefact:
