@@ -61,6 +61,7 @@ def converge_stack(
     """Builds, connects and converges. A wrong inventory or project ends it before the first SSH packet."""
     from roadbed.deploys.app import deploy as _  # noqa: F401  (a broken component is a defect, seen before any host is)
     from roadbed.deploys.phases import PHASES
+    from roadbed.engine.connect import key_file
     from roadbed.engine.converge import ComponentStep, Run, Step
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.secrets import ACTION_KEY, Secrets, new_action_key
@@ -71,7 +72,9 @@ def converge_stack(
     names = _limited(stack, limit)
     secrets = Secrets(stack.beside(".secrets.age"))
     hidden = {name: secrets.get(name) for name in stack.app.secrets}
+    key_file(stack)
     check_source(stack, allow_vulnerable=allow_vulnerable)
+    _check_certificate(stack)
     key = secrets.get_or_create(ACTION_KEY, new_action_key)
     builds = {arch: resolve(stack.node, arch) for arch in ("x86_64", "aarch64")}
     started = time.monotonic()
@@ -91,6 +94,18 @@ def converge_stack(
         run = Run(fleet, phase, contexts, report, dry_run=dry_run, only=frozenset(names))
         run.execute(steps)
     return run
+
+
+def _check_certificate(stack: "Inventory") -> None:
+    """Own certificate files are read before any host is asked. Raises InventoryError."""
+    from roadbed.deploys.certificates import own_files
+    from roadbed.engine.errors import InventoryError
+
+    if stack.nginx.tls.mode == "files":
+        try:
+            own_files(stack)
+        except ValueError as error:
+            raise InventoryError(str(error)) from None
 
 
 def make_contexts(

@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 
 import paramiko
 
@@ -43,13 +44,21 @@ def open_session(inventory: Inventory, name: str, known: KnownHosts, *, sudo_pas
     return Session(name, client, root=False, sudo_password=password)
 
 
+def key_file(inventory: Inventory) -> Path | None:
+    """The private key to log in with; None: the SSH agent. Raises InventoryError when the file is missing."""
+    if inventory.ssh.key is None:
+        return None
+    path = inventory.path.parent / inventory.ssh.key.expanduser()
+    if not path.is_file():
+        raise InventoryError(f"ssh/key: {path} does not exist. Name the private key file, relative to the inventory")
+    return path
+
+
 def _login(
     inventory: Inventory, what: str, user: str, address: str, port: int, known: KnownHosts, way: paramiko.Channel | None
 ) -> paramiko.SSHClient:
     """One SSH login. ``what`` begins every error; ``way`` is the connection to use instead of a new one."""
-    key = inventory.ssh.key and inventory.path.parent / inventory.ssh.key.expanduser()
-    if key and not key.is_file():
-        raise InventoryError(f"ssh/key: {key} does not exist. Name the private key file, relative to the inventory")
+    key = key_file(inventory)
     client = paramiko.SSHClient()
     if known.path.exists():
         client.load_host_keys(str(known.path))

@@ -125,6 +125,9 @@ class Run:
             }
             for name, session in self.fleet.sessions.items()
         }
+        if not data:
+            self.hosts = {}
+            return  # pyinfra does not set up a State without hosts
         hosts = PyinfraInventory((list(data.items()), {}))  # type: ignore[no-untyped-call]
         self.state = State(hosts, Config(), check_for_changes=self.dry_run)  # type: ignore[no-untyped-call]
         self.state.add_callback_handler(OperationCallbacks())  # type: ignore[no-untyped-call]
