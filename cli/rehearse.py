@@ -83,9 +83,7 @@ def _create(stack: "Inventory") -> None:
         boot(stack, say=say)
         for machine in nspawn.listing():
             if machine.name in stack.hosts:
-                say(
-                    f"{machine.name}: {machine.suite} at {machine.address}"
-                )
+                say(f"{machine.name}: {machine.suite} at {machine.address}")
     except MachinesError as error:
         raise OperationFailed(str(error)) from None
 

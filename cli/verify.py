@@ -25,7 +25,6 @@ def run(
 ) -> None:
     """Runs the checks. Raises HostUnreachable (3) or VerificationFailed (5)."""
     import pytest
-    from roadbed.releases.toolchain import resolve
 
     from roadbed import checks
     from roadbed.deploys.context import Context
@@ -34,6 +33,7 @@ def run(
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.load import load
     from roadbed.engine.secrets import Secrets
+    from roadbed.releases.toolchain import resolve
 
     from .verification import Verification
 

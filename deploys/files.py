@@ -8,12 +8,12 @@ control process are lost with it: ansible/ansible#10498, #40315.)
 
 from collections.abc import Generator
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pyinfra import context
-from pyinfra.api import FactBase, FunctionCommand, StringCommand
+from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
+from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import OperationMeta, operation
-from pyinfra.api.command import QuoteString
 
 from .context import Context
 from .render import render
@@ -84,7 +84,7 @@ def _owed() -> set[str]:
 
 
 def _put(dest: str, data: bytes, options: dict[str, Any]) -> None:
-    writer: Writer = context.host.connector
+    writer = cast(Writer, context.host.connector)
     writer.write(dest, data, **options)
 
 
@@ -127,7 +127,7 @@ def write_template(
     values: dict[str, Any] | None = None,
     **options: Any,
 ) -> OperationMeta:
-    """``write_file`` with the rendered template of ``component`` for ``dest``; ``options`` are those of ``write_file``."""
+    """``write_file`` with the rendered template of ``component`` for ``dest``; it takes the same ``options``."""
     text = render(component, dest, ctx, **(values or {}))
     meta: OperationMeta = write_file(name=name or f"Write {dest}", dest=dest, content=text, **options)
     return meta

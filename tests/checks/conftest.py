@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from roadbed.cli.verification import Verification
 
 
-class SessionBackend(testinfra.backend.base.BaseBackend):
+class SessionBackend(testinfra.backend.base.BaseBackend):  # type: ignore[misc]
     """testinfra over the pooled root session: a command costs one round trip."""
 
     NAME = "roadbed"
@@ -59,11 +59,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What applies to no host is not a check of this stack."""
-    items[:] = [
-        item
-        for item in items
-        if getattr(item, "callspec", None) and item.callspec.params["node_name"] in _verification(config).contexts
-    ]  # type: ignore[attr-defined]
+    known = _verification(config).contexts
+    items[:] = [item for item in items if getattr(item, "callspec", None) and _node_of(item) in known]
+
+
+def _node_of(item: Any) -> Any:
+    return item.callspec.params["node_name"]
 
 
 @pytest.fixture(scope="session", autouse=True)

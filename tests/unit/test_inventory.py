@@ -73,7 +73,7 @@ def test_yaml_errors_have_a_line(tmp_path: Path) -> None:
 
 
 def test_a_key_stands_once(tmp_path: Path) -> None:
-    with pytest.raises(InventoryError, match="the key 'app-1' stands twice. Keep one"):
+    with pytest.raises(InventoryError, match=r"the key 'app-1' stands twice\. Keep one"):
         load(write(tmp_path, GOOD + "  app-1: {address: 192.0.2.12, roles: [app]}\n"))
 
 
@@ -91,15 +91,17 @@ def test_a_single_host_needs_no_roles(tmp_path: Path) -> None:
 def test_names_paths_and_the_only_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "inventories").mkdir()
-    with pytest.raises(InventoryError, match="There is no inventory in inventories/. Write one: provision init"):
+    with pytest.raises(InventoryError, match=r"There is no inventory in inventories/\. Write one: provision init"):
         find("prod")
     (tmp_path / "inventories/prod.yml").write_text(GOOD)
     (tmp_path / "inventories/example.yml").write_text(GOOD)
     assert find(None) == find("prod") == Path("inventories/prod.yml")
-    with pytest.raises(InventoryError, match="there is no file inventories/prd.yml. Did you mean prod\\? Found: example, prod"):
+    with pytest.raises(
+        InventoryError, match=r"no file inventories/prd\.yml\. Did you mean prod\? Found: example, prod"
+    ):
         find("prd")
     (tmp_path / "inventories/stage.yml").write_text(GOOD)
-    with pytest.raises(InventoryError, match="which one\\? Found: example, prod, stage"):
+    with pytest.raises(InventoryError, match=r"which one\? Found: example, prod, stage"):
         find(None)
 
 
