@@ -1,7 +1,7 @@
 """What a host has of the app: its releases, slots, instances and flags, as ``host/inspect.sh`` prints them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from roadbed.deploys.app import SLOTS, AppSettings
 from roadbed.engine.session import Session
@@ -50,9 +50,14 @@ class HostState:
         return {name for name, state in self.instances.items() if state not in ("inactive", "failed")}
 
 
-def inspect(session: Session, app: AppSettings) -> HostState:
-    """Reads the state of a host in one round trip. Raises HostUnreachable."""
-    return parse(session.run(script("inspect", app=app.name, root=app.root, route=app.route)).out.splitlines())
+def inspect(session: Session, app: AppSettings, *, owed: bool = False) -> HostState:
+    """Reads the state of a host in one round trip, changing nothing. Raises HostUnreachable.
+
+    ``owed``: a dry run has found that the environment or a unit of the app would change.
+    """
+    lines = session.run(script("inspect", app=app.name, root=app.root, route=app.route)).out.splitlines()
+    state = parse(lines)
+    return replace(state, debt=state.debt or owed)
 
 
 def parse(lines: Iterable[str]) -> HostState:

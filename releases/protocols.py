@@ -1,7 +1,7 @@
 """What a rollout needs of the engine: a converge, its connected hosts, and where it tells what happens."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from roadbed.deploys.context import Context
 from roadbed.engine.errors import RoadbedError
@@ -31,6 +31,12 @@ class Report(Protocol):
     def progress(self, host: str, text: str) -> None: ...
 
 
+class Target(Protocol):
+    """A host of pyinfra. ``connector_data["roadbed_debts"]``: restarts a dry run would owe (``deploys/files.py``)."""
+
+    connector_data: Any
+
+
 class Run(Protocol):
     """A converge (``engine/converge.py``). ``hosts_in_play`` are those that a limited run is about."""
 
@@ -44,3 +50,5 @@ class Run(Protocol):
     def dry_run(self) -> bool: ...
     @property
     def hosts_in_play(self) -> list[str]: ...
+    @property
+    def hosts(self) -> Mapping[str, Target]: ...

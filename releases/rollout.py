@@ -8,11 +8,9 @@ old release serving.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from roadbed.deploys.app import AppSettings
 from roadbed.deploys.environment import app_address
 from roadbed.deploys.node import node_path
 from roadbed.engine.errors import OperationFailed, RoadbedError
@@ -20,23 +18,17 @@ from roadbed.engine.session import Session
 
 from . import instances
 from .artefact import Artefact
-from .decide import Plan, Units, decide
+from .decide import Plan, decide
 from .gate import gate
 from .host_state import HostState, inspect
-from .protocols import Answer, Run, Status
+from .protocols import Run
 from .scope import incomplete
 from .scripts import script
+from .stages import Stages, Stopped
 from .upload import check_room, upload
 
 SETTLE = 1.0
 """Seconds between two steps of a switch: every nginx worker has seen the flags, routed requests have arrived."""
-
-
-class _Stopped(Exception):
-    """The rollout ends here; ``errors`` says why, by host."""
-
-    def __init__(self, errors: dict[str, RoadbedError]) -> None:
-        self.errors = errors
 
 
 @dataclass(frozen=True)
@@ -52,93 +44,108 @@ class ReleaseStep:
         """Brings the release to service; returns the errors of the hosts on which it is not."""
         if reason := incomplete(run.fleet.inventory, self.roles, hosts, run.hosts_in_play):
             return {host: OperationFailed(f"{host}: {reason}") for host in hosts}
-        rollout = _Rollout(self.artefact, run, hosts)
         try:
-            rollout.perform()
-        except _Stopped as stopped:
-            first = next(iter(stopped.errors))
-            others = {
-                host: OperationFailed(f"{host}: the rollout of {self.artefact.release} stopped because of {first}")
-                for host in hosts
-            }
-            return {**others, **stopped.errors}
+            _Rollout(self.artefact, run, hosts, Stages(run, self.name)).perform()
+        except Stopped as stopped:
+            because = f"the rollout of {self.artefact.release} stopped because of {next(iter(stopped.errors))}"
+            return {host: OperationFailed(f"{host}: {because}") for host in hosts} | stopped.errors
         return {}
 
 
 class _Rollout:
     """One rollout. Each method is one stage, on all hosts it concerns at the same time."""
 
-    def __init__(self, artefact: Artefact, run: Run, hosts: list[str]) -> None:
-        self.artefact, self.run_, self.report = artefact, run, run.report
-        self.app: AppSettings = run.fleet.inventory.app
-        inventory = run.fleet.inventory
-        self.apps = [host for host in hosts if "app" in inventory.roles_of(host)]
-        self.web = tuple(host for host in hosts if "web" in inventory.roles_of(host))
-        self.hosts = hosts
+    def __init__(self, artefact: Artefact, run: Run, hosts: list[str], stages: Stages) -> None:
+        self.artefact, self.hosts, self.stages = artefact, hosts, stages
+        self.app, self.contexts, self.fleet = run.fleet.inventory.app, run.contexts, run.fleet
+        self.dry_run, self.targets = run.dry_run, run.hosts
+        roles = {host: run.fleet.inventory.roles_of(host) for host in hosts}
+        self.apps = [host for host in hosts if "app" in roles[host]]
+        self.web = tuple(host for host in hosts if "web" in roles[host])
 
     def perform(self) -> None:
         """Does what the plan says, or only tells it in a dry run."""
-        states, plan = self._plan()
+        states = self.stages.ask(self.hosts, "Look at the releases", self._inspect)
+        plan = self._plan(states)
         if plan.unchanged:
-            self._say(self.hosts, f"Run release {plan.release}", "unchanged")
-            return
-        if self.run_.dry_run:
-            self._say(self.hosts, f"Run release {plan.release} in slot {plan.slot}", "changed")
-            return
-        for host in plan.upload:
-            self._on([host], lambda _, name: check_room(name, states[name], self.artefact))
-        self._stage(plan.upload, f"Upload release {plan.release}", self._upload)
-        self._start(plan)
-        self._stage(plan.publish, "Give nginx the files of the release", self._publish)
+            self.stages.tell(self.hosts, f"Run release {plan.release}", "unchanged")
+        elif self.dry_run:
+            self.stages.tell(self.hosts, f"Run release {plan.release} in slot {plan.slot}", "changed")
+        else:
+            self._roll_out(plan, states)
+
+    def _inspect(self, session: Session, host: str) -> HostState:
+        owed = self.targets[host].connector_data.get("roadbed_debts", ())
+        return inspect(session, self.app, owed=self.app.name in owed)
+
+    def _plan(self, states: Mapping[str, HostState]) -> Plan:
+        replicas = {host: self.contexts[host].sizing().replicas for host in self.apps}
+        digests = {host: self.artefact.digest(public_only=host not in self.apps) for host in self.hosts}
+        return decide(self.artefact.release, digests, states, replicas, self.web)
+
+    def _roll_out(self, plan: Plan, states: Mapping[str, HostState]) -> None:
+        upload_title = f"Upload release {plan.release}"
+        self.stages.ask(plan.upload, upload_title, lambda _, host: check_room(host, states[host], self.artefact))
+        self.stages.stage(plan.upload, upload_title, self._upload)
+        self.stages.stage(
+            plan.stop_first,
+            "Stop leftover instances",
+            lambda session, host: instances.stop(session, self.app, plan.stop_first[host]),
+        )
+        self._start(plan, states)
+        self.stages.stage(plan.publish, "Give nginx the files of the release", self._publish)
         self._switch(plan)
-        self._stage(tuple(plan.retire), "Stop the instances of before", lambda s, h: self._stop(s, plan.retire[h]))
+        self.stages.stage(
+            plan.retire,
+            "Stop the instances of before",
+            lambda session, host: instances.stop(session, self.app, plan.retire[host]),
+        )
         self._finish(plan, states)
 
-    def _plan(self) -> tuple[dict[str, HostState], Plan]:
-        states = self._on(self.hosts, lambda session, _: inspect(session, self.app))
-        replicas = {host: self.run_.contexts[host].sizing().replicas for host in self.apps}
-        digests = {host: self.artefact.digest(public_only=host not in self.apps) for host in self.hosts}
-        return states, decide(self.artefact.release, digests, states, replicas, self.web)
-
-    def _upload(self, session: Session, host: str) -> None:
+    def _upload(self, session: Session, host: str) -> str:
         def progress(sent: int, total: int) -> None:
-            self.report.progress(host, f"Uploading: {sent / 2**20:.1f} of {total / 2**20:.1f} MB")
+            self.stages.doing(host, f"Uploading: {sent / 2**20:.1f} of {total / 2**20:.1f} MB")
 
-        node = node_path(self.run_.contexts[host]) if host in self.apps else None
-        upload(session, self.app, self.artefact, node=node, progress=progress)
+        node = node_path(self.contexts[host]) if host in self.apps else None
+        sent = upload(session, self.app, self.artefact, node=node, progress=progress)
+        return f"sent {sent / 2**20:.1f} MB, compressed, of {self.artefact.manifest.size / 2**20:.1f} MB"
 
-    def _start(self, plan: Plan) -> None:
-        """Starts the missing instances and holds them at the gate; a failure stops them again."""
-        self._stage(tuple(plan.stop_first), "Stop leftover instances", lambda s, h: self._stop(s, plan.stop_first[h]))
-        self._on(list(plan.link), lambda session, _: instances.link(session, self.app, plan.slot, plan.release))
+    def _start(self, plan: Plan, states: Mapping[str, HostState]) -> None:
+        """Starts the missing instances, holds them at the gate, and has the healthy ones start at boot."""
+        title = f"Start release {plan.release} in slot {plan.slot}"
+        self.stages.ask(plan.link, title, lambda s, _: instances.link(s, self.app, plan.slot, plan.release))
 
         def begin(session: Session, host: str) -> None:
             names = plan.start[host]
-            self.report.progress(host, f"Starting {', '.join(names)} and waiting until {self.app.health} is healthy")
+            self.stages.doing(host, f"Starting {', '.join(names)} and waiting until {self.app.health} is healthy")
             instances.start(session, self.app, names)
-            address = app_address(self.run_.contexts[host], host)
-            unhealthy = gate(session, self.app, plan.release, address, names)
-            if unhealthy:
+            address = app_address(self.contexts[host], host)
+            if unhealthy := gate(session, self.app, plan.release, address, names):
                 raise OperationFailed(f"{host}: " + "\n".join(map(str, unhealthy)))
 
         try:
-            self._stage(tuple(plan.start), f"Start release {plan.release} in slot {plan.slot}", begin)
-        except _Stopped as stopped:
-            self._give_up(plan, stopped)
-        enable = lambda session, host: instances.enable(session, self.app, plan.enable[host])  # noqa: E731
-        self._on(list(plan.enable), enable)
+            self.stages.stage(plan.start, title, begin)
+        except Stopped as stopped:
+            raise self._give_up(plan, states, stopped) from None
+        self.stages.ask(plan.enable, title, lambda s, host: instances.enable(s, self.app, plan.enable[host]))
 
-    def _give_up(self, plan: Plan, stopped: _Stopped) -> None:
-        """Leaves the old release as it was, and the new one for inspection."""
+    def _give_up(self, plan: Plan, states: Mapping[str, HostState], stopped: Stopped) -> Stopped:
+        """Stops what was started; what served before was not touched, and the release stays for inspection."""
 
         def undo(session: Session, host: str) -> None:
-            self._stop(session, plan.start[host])
-            instances.mark(session, self.app, plan.release, "failed")
+            instances.stop(session, self.app, plan.start[host])
+            if plan.switch:
+                instances.mark(session, self.app, plan.release, "failed")
 
-        self.run_.fleet.each(list(plan.start), undo)
-        raise _Stopped(
+        self.fleet.each(plan.start, undo)
+        before = next((state.current for state in states.values() if state.current), None)
+        serving = "the other instances go on serving" if not plan.switch else "nothing was switched to it"
+        if plan.switch and before:
+            serving = f"{before} goes on serving"
+        kept_at = f"{self.app.root}/releases/{plan.release}"
+        return Stopped(
             {
-                host: OperationFailed(f"{error}\nThe release before goes on serving; this one is kept for inspection")
+                host: OperationFailed(f"{error}\n{host}: {serving}. The release is kept in {kept_at}")
                 for host, error in stopped.errors.items()
             }
         )
@@ -150,17 +157,15 @@ class _Rollout:
         """Adds the new flag everywhere, waits, removes the others: at no moment is there none."""
         if not plan.switch:
             return
-        with self._told(plan.switch, f"Switch traffic to slot {plan.slot}"):
-            self._on(list(plan.switch), lambda session, _: instances.add_flag(session, self.app, plan.slot))
-            time.sleep(SETTLE)
-            self._on(list(plan.switch), lambda session, _: instances.remove_flags(session, self.app, plan.slot))
-            time.sleep(SETTLE)
-
-    def _stop(self, session: Session, names: tuple[str, ...]) -> None:
-        instances.stop(session, self.app, names)
+        title, started = f"Switch traffic to slot {plan.slot}", time.monotonic()
+        self.stages.ask(plan.switch, title, lambda session, _: instances.add_flag(session, self.app, plan.slot))
+        time.sleep(SETTLE)
+        self.stages.ask(plan.switch, title, lambda session, _: instances.remove_flags(session, self.app, plan.slot))
+        time.sleep(SETTLE)
+        self.stages.tell(plan.switch, title, "changed", time.monotonic() - started)
 
     def _finish(self, plan: Plan, states: Mapping[str, HostState]) -> None:
-        """What is left once the new release serves: starts at boot, links, old releases, the debt."""
+        """What is left once the release serves: links, old releases, and last the debt."""
 
         def finish(session: Session, host: str) -> None:
             instances.disable(session, self.app, plan.disable.get(host, ()))
@@ -171,45 +176,7 @@ class _Rollout:
             if host in plan.pay:
                 instances.pay(session, self.app)
 
-        self._stage(tuple(self.hosts), f"Make {plan.release} the current release", finish)
-
-    def _say(self, hosts: "list[str] | tuple[str, ...]", name: str, status: Status, seconds: float = 0.0) -> None:
-        for host in hosts:
-            self.report.operation(host, "release", name, status, seconds)
-
-    @contextmanager
-    def _told(self, hosts: tuple[str, ...], name: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self._say(hosts, name, "changed", time.monotonic() - started)
-
-    def _stage(self, hosts: tuple[str, ...], name: str, work: Callable[[Session, str], object]) -> None:
-        """One reported operation on ``hosts``. Raises _Stopped when it fails on any."""
-        started: dict[str, float] = {}
-
-        def timed(session: Session, host: str) -> None:
-            started[host] = time.monotonic()
-            self.report.progress(host, name)
-            work(session, host)
-            self.report.operation(host, "release", name, "changed", time.monotonic() - started[host])
-
-        answers = self.run_.fleet.each(list(hosts), timed)
-        errors = {host: answer for host, answer in answers.items() if isinstance(answer, RoadbedError)}
-        for host, error in errors.items():
-            seconds = time.monotonic() - started.get(host, time.monotonic())
-            self.report.operation(host, "release", name, "failed", seconds, str(error))
-        if errors:
-            raise _Stopped(errors)
-
-    def _on(self, hosts: list[str], work: Callable[[Session, str], Answer]) -> dict[str, Answer]:
-        """Work that is not worth a line in the report. Raises _Stopped when it fails on any host."""
-        answers = self.run_.fleet.each(hosts, work)
-        errors = {host: answer for host, answer in answers.items() if isinstance(answer, RoadbedError)}
-        for host, error in errors.items():
-            self.report.operation(host, "release", f"Roll out {self.artefact.release}", "failed", detail=str(error))
-        if errors:
-            raise _Stopped(errors)
-        return {host: answer for host, answer in answers.items() if not isinstance(answer, RoadbedError)}
+        self.stages.stage(self.hosts, f"Make {plan.release} the current release", finish)
 
 
 def kept(release: str, state: HostState, keep: int) -> list[str]:
@@ -217,6 +184,3 @@ def kept(release: str, state: HostState, keep: int) -> list[str]:
     first = [release, *([state.current] if state.current and state.current != release else [])]
     others = sorted((name for name in state.releases if name not in first), reverse=True)
     return [*first, *others[: max(0, keep - len(first))]]
-
-
-__all__ = ["ReleaseStep", "Units"]

@@ -1,8 +1,10 @@
 # What a host has of an app, one fact a line: a word, then its values. Read by releases/host_state.py.
 # Given: app, root (/srv/<app>), route (folder of the flag files).
 echo "arch $(uname -m)"
-mkdir -p "$root"
-echo "free $(df -Pk "$root" | awk 'NR == 2 {print $4}')"
+for place in "$root" /srv /; do
+    if [ -d "$place" ]; then break; fi
+done
+echo "free $(df -Pk "$place" | awk 'NR == 2 {print $4}')"
 for manifest in "$root"/releases/*/.roadbed/manifest.json; do
     [ -f "$manifest" ] || continue
     meta=${manifest%/*}

@@ -2,6 +2,8 @@
 # Given: app, root (/srv/<app>), keep (ids, one a line).
 set -eu
 export LC_ALL=C
+exec 9> "$root/.lock"
+flock -w 300 9
 cd "$root/releases"
 rm -rf .[!.]*.partial
 for release in */; do

@@ -3,6 +3,8 @@
 # public and static (folders inside the release), writable (folders inside the release, one a line),
 # group (of the app; root on a host that only serves files).
 set -eu
+exec 9> "$root/.lock"
+flock -w 300 9
 cd "$root/releases/.$id.partial"
 rm -f .wanted .same .left
 chmod 644 .roadbed/files.sha256

@@ -1,0 +1,108 @@
+"""Visitors of a site under test: constant requests of several kinds, every failure written down."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import httpx
+
+STREAM = "/streaming?chunks=5&delay=300"
+LAST_CHUNK = "chunk 5 after 1500 ms"
+BODY = b"x" * 4096
+
+
+@dataclass
+class Visitors:
+    """``with Visitors(address, domain) as visitors: ...`` sends about 28 requests a second until the end.
+
+    Keep-alive HTTP/1.1, HTTP/2, a new connection each time, streams of 1.5 s and POSTs; nothing is
+    tried twice. ``failures`` has a line for each request that failed, ``releases`` the releases that answered.
+    """
+
+    address: str
+    domain: str
+    total: int = 0
+    failures: list[str] = field(default_factory=list)
+    releases: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Visitors":
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._visit()), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=60)
+
+    async def _visit(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            h1 = await stack.enter_async_context(self._client())
+            h2 = await stack.enter_async_context(self._client(http2=True))
+            kinds: list[tuple[str, float, Callable[[], Awaitable[httpx.Response]]]] = [
+                ("GET, HTTP/1.1", 0.1, lambda: self._ask(h1, "GET", "/api/info")),
+                ("GET, HTTP/2", 0.1, lambda: self._ask(h2, "GET", "/api/info")),
+                ("GET, new connection", 0.25, self._fresh),
+                ("POST, HTTP/1.1", 0.5, lambda: self._ask(h1, "POST", "/api/upload", content=BODY)),
+                ("POST, HTTP/2", 0.5, lambda: self._ask(h2, "POST", "/api/upload", content=BODY)),
+                ("stream, HTTP/1.1", 1.0, lambda: self._stream(h1)),
+                ("stream, HTTP/2", 1.0, lambda: self._stream(h2)),
+            ]
+            await asyncio.gather(*(self._repeat(*kind) for kind in kinds))
+
+    async def _repeat(self, kind: str, pause: float, request: Callable[[], Awaitable[httpx.Response]]) -> None:
+        """One request every ``pause`` seconds, whether or not the one before has ended."""
+        running: set[asyncio.Task[None]] = set()
+        while not self._stop.is_set():
+            task = asyncio.create_task(self._count(kind, request))
+            running.add(task)
+            task.add_done_callback(running.discard)
+            await asyncio.sleep(pause)
+        await asyncio.gather(*running)
+
+    async def _count(self, kind: str, request: Callable[[], Awaitable[httpx.Response]]) -> None:
+        self.total += 1
+        try:
+            response = await request()
+        except httpx.HTTPError as error:
+            self.failures.append(f"{kind}: {type(error).__name__} {error}")
+            return
+        if response.status_code != 200:
+            self.failures.append(f"{kind}: HTTP {response.status_code}")
+        self.releases.append(response.headers.get("x-roadbed-release", ""))
+
+    async def _ask(
+        self, client: httpx.AsyncClient, method: str, path: str, content: bytes | None = None
+    ) -> httpx.Response:
+        return await client.request(method, path, content=content)
+
+    async def _fresh(self) -> httpx.Response:
+        async with self._client() as client:
+            return await self._ask(client, "GET", "/api/info")
+
+    async def _stream(self, client: httpx.AsyncClient) -> httpx.Response:
+        response = await self._ask(client, "GET", STREAM)
+        if LAST_CHUNK not in response.text:
+            raise httpx.RemoteProtocolError(f"the stream ended after {len(response.text)} characters")
+        return response
+
+    def _client(self, *, http2: bool = False) -> httpx.AsyncClient:
+        """A client that finds the domain at the machine's address, and trusts its self-signed certificate."""
+        transport = _Here(self.address, self.domain, verify=False, http2=http2)
+        return httpx.AsyncClient(transport=transport, base_url=f"https://{self.domain}", timeout=30)
+
+
+class _Here(httpx.AsyncHTTPTransport):
+    """Connects to ``address`` for ``domain``: name of the certificate and Host header stay those of the domain."""
+
+    def __init__(self, address: str, domain: str, **options: bool) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self._address, self._domain = address, domain
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(host=self._address)
+        request.headers["host"] = self._domain
+        request.extensions["sni_hostname"] = self._domain
+        return await super().handle_async_request(request)
