@@ -1,6 +1,5 @@
-"""The wheel has every file that an installed Roadbed needs, and nothing else."""
+"""The wheel holds what a run needs, hidden files included, and nothing that is somebody's own."""
 
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -8,65 +7,70 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-WORK = (
-    ".*_cache",
-    ".git",
-    ".next",
-    ".venv",
-    "*.egg-info",
-    "__pycache__",
-    "build",
-    "dist",
-    "node_modules",
-    "report",
-)
-"""What tools leave in a work tree and a clean clone does not have."""
+FOLDERS = (
+    "cli", "deploys", "engine", "examples", "inventories", "machines", "releases", "runtime", "templates"
+)  # fmt: skip
+LEFT_OUT = ("runtime/tests/",)
+"""Tests of the runtime are no part of a release."""
+OWN = {
+    "inventories/prod.yml": "app: {}\n",
+    "inventories/prod.secrets.age": "sealed",
+    "inventories/rehearsal.known_hosts": "10.99.7.12 ssh-ed25519 AAAA\n",
+    "inventories/rehearsal.secrets.age": "sealed",
+    "examples/storefront/node_modules/left/index.js": "",
+    "examples/storefront/.next/BUILD_ID": "1",
+    "examples/storefront/.env.local": "KEY=1\n",
+    "examples/storefront/next-env.d.ts": "",
+    "runtime/node_modules/left/index.js": "",
+}
+"""What a working copy may hold beside the files of the repository."""
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean copy of the repository, links as links."""
-    folder = tmp_path_factory.mktemp("package") / "roadbed"
-    shutil.copytree(ROOT, folder, symlinks=True, ignore=shutil.ignore_patterns(*WORK, "*.known_hosts", "*.age"))
-    return folder
+def tracked() -> list[str]:
+    """The files of the repository."""
+    root = Path(__file__).resolve().parents[2]
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
+    return [name for name in listing.split("\0") if name and (root / name).exists()]
 
 
 @pytest.fixture(scope="module")
-def names(clone: Path) -> set[str]:
-    """The files of a wheel that is built from the clean copy, without its metadata."""
-    code = "import sys, setuptools.build_meta; setuptools.build_meta.build_wheel(sys.argv[1])"
-    wheels = clone.parent / "wheels"
-    wheels.mkdir()
-    subprocess.run([sys.executable, "-c", code, str(wheels)], cwd=clone, check=True, capture_output=True)
-    with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
-        found = set(wheel.namelist())
-    licenses = [name for name in found if name.endswith("licenses/LICENSE")]
-    assert len(licenses) == 1
-    return {name for name in found if ".dist-info/" not in name}
+def packed(root_folder: Path, tracked: list[str], tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The file names of a wheel that is built from a used working copy."""
+    copy = tmp_path_factory.mktemp("copy")
+    for name in tracked:
+        source, target = root_folder / name, copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            target.symlink_to(source.readlink())
+        else:
+            target.write_bytes(source.read_bytes())
+    for name, text in OWN.items():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text(text)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = (copy / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return {name.removeprefix("roadbed/") for name in archive.namelist() if ".dist-info/" not in name}
 
 
-def test_wheel_has_the_files_of_the_repository(clone: Path, names: set[str]) -> None:
-    """All that the links in src/roadbed lead to, dotfiles included; of the inventories only those that are ours."""
-    source = clone / "src/roadbed"
-    wanted = {f"roadbed/{path.name}" for path in source.iterdir() if path.is_file() and not path.is_symlink()}
-    for link in (path for path in source.iterdir() if path.is_symlink()):
-        folder = link.resolve()
-        inside = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-        wanted |= {f"roadbed/{link.name}/{name}" for name in inside}
-    own = {"roadbed/inventories/example.yml", "roadbed/inventories/rehearsal.yml"}
-    wanted = {name for name in wanted if not name.startswith("roadbed/inventories/")} | own
-    assert sorted(wanted - names) == []
-    assert sorted(names - wanted) == []
+@pytest.fixture(scope="module")
+def root_folder() -> Path:
+    """The repository."""
+    return Path(__file__).resolve().parents[2]
 
 
-def test_wheel_holds_nothing_private(names: set[str]) -> None:
-    """Neither keys nor what tools left: a wheel goes to strangers."""
-    wrong = (".age", ".known_hosts", ".pyc", "/node_modules/", "/.next/", "/.env")
-    assert sorted(name for name in names if any(part in name for part in wrong)) == []
+def test_wheel_has_every_file_of_the_folders_and_no_other(packed: set[str], tracked: list[str]) -> None:
+    wanted = {name for name in tracked if name.startswith(tuple(f"{folder}/" for folder in FOLDERS))}
+    wanted = {name for name in wanted if not name.startswith(LEFT_OUT)}
+    wanted |= {name.removeprefix("tests/") for name in tracked if name.startswith("tests/checks/")}
+    wanted |= {"__init__.py", "py.typed"}
+    assert packed == wanted
 
 
-def test_links_are_links() -> None:
-    """A clone without symlinks (Windows, zip) cannot be installed; this says so before anything else fails."""
-    plain = [path.name for path in (ROOT / "src/roadbed").iterdir() if path.suffix == "" and path.is_file()]
-    assert plain == []
+def test_hidden_files_are_in_it(packed: set[str], tracked: list[str]) -> None:
+    hidden = [name for name in tracked if name.startswith(FOLDERS) and "/." in name]
+    assert hidden
+    assert set(hidden) <= packed
