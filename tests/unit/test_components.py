@@ -218,3 +218,9 @@ def test_help_loads_no_engine() -> None:
     code = f"import sys, roadbed.cli.main; print(*({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_links_are_links() -> None:
+    """A clone without symbolic links (Windows, a zip file) cannot be installed: see docs/adr/0002."""
+    plain = [path.name for path in (ROOT / "src/roadbed").iterdir() if path.suffix == "" and path.is_file()]
+    assert plain == [], "clone again with `git -c core.symlinks=true clone`, on Windows inside WSL"
