@@ -19,7 +19,7 @@ def patiently(command: str) -> str:
 until said=$({command} 2>&1); do
   n=$((n + 1))
   case $said in
-    *"Could not get lock"*|*"was locked by another process"*) if [ $n -lt 60 ]; then sleep 5; continue; fi;;
+    *"Could not get lock"*|*"lock was locked by"*) if [ $n -lt 150 ]; then sleep 2; continue; fi;;
   esac
   printf '%s\\n' "$said" | tail -n 8 >&2
   exit 1
