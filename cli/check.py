@@ -48,7 +48,9 @@ def run(inventory: str | None, *, as_json: bool, ask_sudo_password: bool) -> Non
     else:
         for finding in findings:
             line = Text(f"{finding.level:<8}", style=COLOURS[finding.level])
-            console.print(line.append(f"{finding.host:<14} {finding.what:<13} {finding.message}", style="default"))
+            console.print(
+                line.append(f"{finding.host:<14} {finding.what:<13} {finding.message}", style="default"), soft_wrap=True
+            )
     if fleet.failures:
         worst = min(fleet.failures.values(), key=lambda error: error.exit_code)
         raise type(worst)(f"{len(fleet.failures)} of {len(stack.hosts)} hosts cannot be reached")

@@ -46,7 +46,7 @@ def run(phase: str | None, inventory: str, *, keep: bool, folder: Path, as_json:
         raise InventoryError(f"phase: there is no {phase}. Phases: {', '.join(PHASES)}")
     stack = load(inventory)
     stages = Stages()
-    began = stages.announce(f"create {len(stack.hosts)} machines: {', '.join(stack.hosts)}")
+    began = stages.announce(f"create {', '.join(stack.hosts)}")
     _create(stack)
     stages.ended("create", began)
     began = stages.announce(f"converge to {phase}")
@@ -122,7 +122,9 @@ def _report(
 def _summarise(
     stack: "Inventory", phase: str, folder: Path, stages: Stages, checks: list[dict[str, Any]], keep: bool
 ) -> None:
-    say(f"\n{phase} rehearsed on {len(stack.hosts)} machines: {len(checks)} checks hold, second run 0 changes.")
+    count = len(stack.hosts)
+    on = f"{count} machine" + ("s" if count != 1 else "")
+    say(f"\n{phase} rehearsed on {on}: {len(checks)} checks hold, second run 0 changes.")
     say("  " + ", ".join(f"{name} {seconds(took)}" for name, took in stages.timings))
     say(f"  report: {folder / 'rehearsal.html'}")
     if not keep:

@@ -9,8 +9,8 @@ console = Console(stderr=True, highlight=False)
 
 
 def say(text: str = "") -> None:
-    """A line for people."""
-    console.print(text, markup=False)
+    """A line for people. Not broken by us, so that a command in it can be copied."""
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def complain(text: str) -> None:

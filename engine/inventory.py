@@ -47,7 +47,7 @@ class Host(Settings):
 
     address: str = Field(description="IP address or DNS name that SSH connects to.")
     private: str | None = Field(None, description="Address the other hosts use. Default: address.")
-    roles: tuple[Role, ...] = Field((), description="What the host does. Default on a single host: web and app.")
+    roles: tuple[Role, ...] = Field((), description="What the host does. Default on a single host: all of them.")
     machine: MachineSettings = Field(
         MachineSettings(), description="Used by `provision machines` and `rehearse` alone."
     )
