@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from roadbed.machines import cgroups, disk, link, network, registry
+from roadbed.machines import cgroups, disk, link, network, registry, supervise
 from roadbed.machines.carried import Carried
 from roadbed.machines.model import MachinesError, MachineSpec
 
@@ -98,6 +98,7 @@ def stop(record: registry.Record) -> None:
     end(record.supervisor)
     end(record.delay)
     cgroups.remove(record.spec.name)
+    supervise.remove_leftovers(record.spec)
 
 
 def end(process: registry.Process | None) -> None:

@@ -8,8 +8,8 @@ from typing import Literal
 # Debian releases a machine can run: suite name -> what people call it.
 SUITES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 
-# One DNS label (RFC 1123); also valid as a network namespace, cgroup and file name.
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+# One DNS label (RFC 1123), short enough to be a host name of Linux (64) behind the prefix "roadbed-".
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,53}[a-z0-9])?")
 _LEAST_MEMORY = 64
 
 

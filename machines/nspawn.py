@@ -31,6 +31,7 @@ __all__ = [
     "listing",
     "preflight",
     "reset",
+    "settings",
     "slow",
     "ssh_command",
     "up",

@@ -9,10 +9,12 @@ powers itself off; `down` ends it with SIGKILL.
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from roadbed.machines import cgroups, disk, link, registry
+from roadbed.machines import cgroups, commands, disk, link, registry
 from roadbed.machines.model import MachineSpec
 
+_NSPAWN = Path("/run/systemd/nspawn")
 _REBOOT = 133  # systemd-nspawn(1), "Exit status"
 
 
@@ -24,7 +26,7 @@ def command(spec: MachineSpec) -> list[str]:
         "--settings=no",
         "--register=no",
         "--keep-unit",
-        f"--machine={spec.name}",
+        f"--machine={link.namespace(spec)}",
         f"--hostname={spec.name}",
         f"--directory={disk.root(spec.name)}",
         f"--network-namespace-path=/run/netns/{link.namespace(spec)}",
@@ -48,10 +50,17 @@ def environment() -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
         "SYSTEMD_NSPAWN_TMPFS_TMP": "0",  # the suite decides what /tmp is
+        "SYSTEMD_NSPAWN_LOCK": "0",  # lock files would stay behind for ever; the registry has its own lock
         "SYSTEMD_LOG_LEVEL": "warning",
         # systemd 256 and 257 refuse cgroup v1 without it; no effect on v2.
         "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE": "1",
     }
+
+
+def remove_leftovers(spec: MachineSpec) -> None:
+    """Remove what a killed nspawn leaves in /run/systemd/nspawn; since systemd 256 it refuses to start over it."""
+    for folder in _NSPAWN.glob(f"*/{link.namespace(spec)}"):
+        commands.remove_tree(folder)
 
 
 def supervise(name: str) -> int:
@@ -62,6 +71,7 @@ def supervise(name: str) -> int:
         os.ftruncate(sys.stdout.fileno(), 0)
         link.new_namespace(spec)
         cgroups.create(name)
+        remove_leftovers(spec)
         cgroups.limit(name, spec.memory, spec.cpus)
         status = subprocess.run(
             command(spec), env=environment(), check=False, preexec_fn=lambda: cgroups.enter(name)

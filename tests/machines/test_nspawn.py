@@ -398,10 +398,11 @@ def traces(spec: MachineSpec) -> list[str]:
     """Whatever has the machine's name or its interface's."""
     words = (f"roadbed-machines/run/{spec.name}", f"roadbed-{spec.name}", f"roadbed0-{spec.octet}")
     files = [*Path("/run/netns").glob("*"), *Path("/sys/class/net").glob("*"), *_cgroups()]
+    files += Path("/run/systemd/nspawn").glob("*/*")
     places = [str(path) for path in files] + Path("/proc/self/mounts").read_text().splitlines()
     found = [place for place in places if any(word in place for word in (*words, f"roadbed-machines/{spec.name}"))]
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    found += [line for line in listing.splitlines() if f"--machine={spec.name}" in line]
+    found += [line for line in listing.splitlines() if f"--machine=roadbed-{spec.name}" in line]
     found += [line for line in listing.splitlines() if "roadbed.machines.supervise" in line and spec.name in line]
     return found + [name for name in registry.names() if name == spec.name]
 
