@@ -98,14 +98,17 @@ class Rule:
 
     @property
     def matches(self) -> list[str]:
-        """The source part of the rule, once for each address family that has sources."""
+        """The source part of the rule, once for each address family that has sources.
+
+        Networks within one another are merged: nftables refuses a set with overlapping intervals.
+        """
         if not self.sources:
             return [""]
-        found = []
-        for family, version in (("ip", 4), ("ip6", 6)):
-            mine = [source for source in self.sources if ipaddress.ip_network(source).version == version]
-            found += [f"{family} saddr {{ {', '.join(mine)} }} "] if mine else []
-        return found
+        all_of_them = [ipaddress.ip_network(source) for source in self.sources]
+        v4 = ipaddress.collapse_addresses(n for n in all_of_them if isinstance(n, ipaddress.IPv4Network))
+        v6 = ipaddress.collapse_addresses(n for n in all_of_them if isinstance(n, ipaddress.IPv6Network))
+        families = (("ip", [str(n) for n in v4]), ("ip6", [str(n) for n in v6]))
+        return [f"{family} saddr {{ {', '.join(mine)} }} " for family, mine in families if mine]
 
 
 def openings(ctx: "Context") -> list[Rule]:

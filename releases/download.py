@@ -5,8 +5,10 @@ import os
 import shutil
 import ssl
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from roadbed.engine.errors import OperationFailed
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 """Where systems keep their certificate authorities; those of a company's proxy are there, not in certifi's list."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Hosts are worked on at the same time and may want the same file."""
 
 
 def client() -> "httpx.Client":
@@ -46,13 +51,18 @@ def archive(url: str, algorithm: str, checksum: str, dest: Path, say: Callable[[
 
     A file that is there already is checked again. Raises OperationFailed when the checksum differs.
     """
-    if dest.is_file() and _hash(dest, algorithm) == checksum:
-        return dest
+    with _ONE_AT_A_TIME:
+        if not dest.is_file() or _hash(dest, algorithm) != checksum:
+            say(f"Downloading {url}")
+            _download(url, algorithm, checksum, dest)
+    return dest
+
+
+def _download(url: str, algorithm: str, checksum: str, dest: Path) -> None:
     import httpx
 
-    say(f"Downloading {url}")
     dest.parent.mkdir(parents=True, exist_ok=True)
-    partial = dest.with_name(f".{dest.name}.{os.getpid()}")
+    partial = dest.with_name(f".{dest.name}.{token_hex(4)}")
     try:
         with client() as http, http.stream("GET", url) as response, partial.open("wb") as file:
             response.raise_for_status()
@@ -65,7 +75,6 @@ def archive(url: str, algorithm: str, checksum: str, dest: Path, say: Callable[[
         raise OperationFailed(f"{url}: was not downloaded: {error or type(error).__name__}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return dest
 
 
 def unpack(tarball: Path, dest: Path, wanted: Callable[[str], bool]) -> Path:
@@ -75,7 +84,7 @@ def unpack(tarball: Path, dest: Path, wanted: Callable[[str], bool]) -> Path:
     """
     if dest.is_dir():
         return dest
-    partial = dest.with_name(f".{dest.name}.{os.getpid()}")
+    partial = dest.with_name(f".{dest.name}.{token_hex(4)}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with tarfile.open(tarball) as tar:

@@ -94,7 +94,11 @@ class Toolchain:
         return [str(self.node), str(folder / package.program)]
 
 
-def fetch(builds: Mapping[str, NodeBuild], say: Callable[[str], None] = print) -> Toolchain:
+def _quiet(_: str) -> None:
+    """Standard output belongs to the caller: --json."""
+
+
+def fetch(builds: Mapping[str, NodeBuild], say: Callable[[str], None] = _quiet) -> Toolchain:
     """The toolchain of this machine for the builds of the hosts (architecture -> build).
 
     Nothing is downloaded before it is asked for. Raises InventoryError when there is no Node.js for
@@ -108,13 +112,12 @@ def fetch(builds: Mapping[str, NodeBuild], say: Callable[[str], None] = print) -
     return Toolchain(resolve(settings, platform.machine(), sys.platform), say)
 
 
-def fetch_node(build: NodeBuild, say: Callable[[str], None] = print) -> Path:
+def fetch_node(build: NodeBuild, say: Callable[[str], None] = _quiet) -> Path:
     """The node binary of a build: ~/.cache/roadbed/node/<version>-<checksum>/bin/node. Raises OperationFailed."""
     if not build.url:
         raise InventoryError(f"node/source: {build.settings.source} has no archive to build with")
     folder = cache_root() / "node" / f"{build.version}-{build.checksum[1][:12]}"
     if not folder.is_dir():
-        if build.archive is not None:
-            say(f"Fetching Node.js {build.version}")
+        say(f"Fetching Node.js {build.version}")
         download.unpack(node_archive(build), folder, lambda path: path in ("bin/node", "LICENSE"))
     return folder / "bin" / "node"

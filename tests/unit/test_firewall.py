@@ -43,6 +43,11 @@ def test_ssh_port_and_sources_follow_the_inventory(make_context: Make) -> None:
     assert openings(ctx)[0].matches == ["ip saddr { 203.0.113.0/24 } ", "ip6 saddr { 2001:db8::/32 } "]
 
 
+def test_networks_within_one_another_are_merged(make_context: Make) -> None:
+    ctx = make_context(firewall={"ssh_from": ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.3"]})
+    assert openings(ctx)[0].matches == ["ip saddr { 10.0.0.0/8 } "]
+
+
 def test_more_ports_can_be_allowed(make_context: Make) -> None:
     allow = [{"port": 51820, "protocol": "udp", "from": ["198.51.100.7"], "comment": "wireguard"}]
     text = _rules(make_context(firewall={"allow": allow}))
