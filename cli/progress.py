@@ -53,7 +53,7 @@ class Progress(Report):
         self._title = name
         self._now.clear()
         if hosts:
-            console.print(Text(f"{name}: {', '.join(hosts)}", style="bold"))
+            console.print(Text(f"{name}: {', '.join(hosts)}", style="bold"), soft_wrap=True)
 
     def on_progress(self, host: str, text: str) -> None:
         """A host turns to something else."""
@@ -68,9 +68,9 @@ class Progress(Report):
         line = Text(f"  {mark} {record.host}: {record.name}", style=colour)
         if record.seconds >= 1:
             line.append(f"  {seconds(record.seconds)}", style="dim")
-        console.print(line)
+        console.print(line, soft_wrap=True)
         for detail in record.detail.splitlines():
-            console.print(Text(f"      {detail}", style=colour))
+            console.print(Text(f"      {detail}", style=colour), soft_wrap=True)
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 1))
