@@ -15,6 +15,7 @@ from .visitors import Visitors
 
 NAME, DOMAIN = "editions", "editions.example.test"
 ROOT = f"/srv/{NAME}"
+NGINX = {"tls": {"mode": "self-signed"}, "debug_headers": True}
 MACHINES = {"bookworm": ("release-12", 81), "trixie": ("release-13", 82)}
 
 
@@ -71,7 +72,8 @@ def site(
     host, number = MACHINES[request.param]
     machine = spec(host, number, request.param)
     booted([machine])
-    stack = make_stack(tmp_path_factory.mktemp(host), [machine], app={"name": NAME, "domain": DOMAIN, "keep": 2})
+    app = {"name": NAME, "domain": DOMAIN, "keep": 2}
+    stack = make_stack(tmp_path_factory.mktemp(host), [machine], app=app, nginx=NGINX)
     here = Site(stack, host)
     here.edition(1)
     stack.converge()
@@ -202,7 +204,7 @@ def test_a_full_disk_is_found_before_anything_is_written(site: Site) -> None:
     site.run(f"mv {ROOT} {ROOT}.kept && mkdir {ROOT} && mount -t tmpfs -o size=100m tmpfs {ROOT}")
     try:
         done = site.stack.provision("phase1", code=4)
-        assert "/srv has 9" in done.stdout + done.stderr
+        assert "/srv has 100 MB free, the release needs" in done.stdout + done.stderr
         assert "Free space or lower app/keep" in done.stdout + done.stderr
         assert site.run(f"ls {ROOT}/releases") == ""
     finally:
@@ -278,3 +280,49 @@ def test_after_a_reboot_the_release_serves_again_in_its_slot(site: Site) -> None
             break
         time.sleep(0.5)
     site.settled(release)
+
+
+@pytest.fixture(scope="module")
+def spread(booted: Callable[[list[Any]], None], tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """A web host and an app host, each with its one role, on which the first edition runs."""
+    machines = [spec("release-web", 83), spec("release-app", 84)]
+    booted(machines)
+    roles = {"release-web": ["web"], "release-app": ["app"]}
+    hosts = {each.name: {"address": each.address, "roles": roles[each.name]} for each in machines}
+    app = {"name": NAME, "domain": DOMAIN}
+    stack = make_stack(tmp_path_factory.mktemp("spread"), machines, app=app, hosts=hosts, nginx=NGINX)
+    Site(stack, "release-web").edition(1)
+    stack.converge()
+    return stack
+
+
+def test_a_web_host_without_the_app_has_the_client_files_and_nothing_of_the_server(spread: Stack) -> None:
+    """It needs neither the action key nor the code, and gets neither."""
+    web, app = Site(spread, "release-web"), Site(spread, "release-app")
+    release = app.current()
+    assert web.current() == release
+    folders = web.run(f"cd {ROOT}/releases/{release} && find . -type f | cut -d/ -f2-4 | sort -u").splitlines()
+    assert {folder for folder in folders if not folder.startswith(".roadbed/")} == {
+        "app/.next/static",
+        *(folder for folder in folders if folder.startswith("app/public")),
+    }
+    assert web.run(f"cat {ROOT}/static.release") == release
+    for file in web.run(f"cd {ROOT}/static && find . -type f -printf '%P\\n'").splitlines():
+        assert web.answer(f"/_next/static/{file}")[0] == 200
+
+
+def test_a_rollout_over_two_tiers_fails_no_request(spread: Stack) -> None:
+    """The app host starts the new instances, the web host switches to them, and a second run changes nothing."""
+    web, app = Site(spread, "release-web"), Site(spread, "release-app")
+    old = app.current()
+    web.edition(2)
+    with Visitors(web.address, DOMAIN) as visitors:
+        time.sleep(1)
+        spread.converge()
+        time.sleep(2)
+    new = app.current()
+    assert new != old
+    assert visitors.failures == []
+    assert list(dict.fromkeys(visitors.releases)) == [old, new]
+    assert web.answer() == (200, new)
+    assert operations(spread.converge(), "changed") == []
