@@ -45,15 +45,22 @@ def up(names: Names = None, inventory: Inventory = None) -> None:
         boot(_stack(inventory), names, say=say)
 
 
-@app.command(epilog="Example:  provision machines down")
-def down(names: Names = None) -> None:
-    """Destroy machines, all of them by default. Leaves nothing behind but the cached base images."""
+@app.command(
+    epilog="Examples:  provision machines down  |  provision machines down app-1  |  provision machines down -i mine"
+)
+def down(
+    names: Annotated[list[str] | None, typer.Argument(help="Machine names. Default: every machine there is.")] = None,
+    inventory: Inventory = None,
+) -> None:
+    """Destroy machines. Leaves nothing behind but the cached base images."""
     from roadbed.machines import nspawn
 
     from .style import say
 
     with _plain_errors():
-        gone = nspawn.down(names or None)
+        there = [machine.name for machine in nspawn.listing()]
+        mine = [name for name in _stack(inventory).hosts if name in there] if inventory else None
+        gone = nspawn.down(names or mine) if mine is None or mine else []
     say(f"Destroyed: {', '.join(gone)}" if gone else "There is no machine.")
 
 

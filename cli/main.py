@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import inventory_commands, machine_commands, secret_commands
-from .options import AskSudo, Inventory, Json, Yes
+from .options import AllowVulnerable, AskSudo, Inventory, Json, Yes
 
 app = typer.Typer(
     name="provision",
@@ -36,24 +36,31 @@ def phase1(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")] = False,
     as_json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show unchanged operations too.")] = False,
+    yes: Yes = False,
     ask_sudo_password: AskSudo = False,
-    allow_vulnerable: Annotated[
-        bool, typer.Option("--allow-vulnerable", help="Deploy a version of Next.js that is known to be vulnerable.")
-    ] = False,
+    allow_vulnerable: AllowVulnerable = False,
 ) -> None:
-    """One well-tuned machine: Node, the app as hardened services, nginx that streams, TLS."""
-    from .phase import converge
+    """One well-tuned machine: Node, the app as hardened services, nginx that streams, TLS.
 
-    converge(
-        "phase1",
-        inventory,
-        limit=limit,
-        dry_run=dry_run,
-        as_json=as_json,
-        verbose=verbose,
-        ask_sudo_password=ask_sudo_password,
-        allow_vulnerable=allow_vulnerable,
-    )
+    On a terminal it shows what would change and asks first.
+    """
+    from .phase import Wanted, converge
+
+    converge("phase1", inventory, Wanted(limit, dry_run, as_json, verbose, yes, ask_sudo_password, allow_vulnerable))
+
+
+@app.command(epilog="Example:  provision build -i prod -o release.tar.gz   (then app.source: release.tar.gz)")
+def build(
+    inventory: Inventory = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the release as one .tar.gz file.")
+    ] = None,
+    allow_vulnerable: AllowVulnerable = False,
+) -> None:
+    """Build the release on this machine, as phase1 does; no host is asked."""
+    from .build import run
+
+    run(inventory, output, allow_vulnerable=allow_vulnerable)
 
 
 @app.command(epilog="Examples:  provision check -i prod  |  provision check -i prod --json")
@@ -88,7 +95,6 @@ def rehearse(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the machines running at the end.")] = False,
     report: Annotated[Path, typer.Option(help="Where the HTML and JSON report goes.")] = Path("report"),
     as_json: Json = False,
-    yes: Yes = False,
 ) -> None:
     """The whole thing on local machines: create, converge, converge again (0 changes), verify, report, destroy."""
     from .rehearse import run

@@ -14,7 +14,10 @@ Inventory = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not show the changes first and ask; just make them.")]
+AllowVulnerable = Annotated[
+    bool, typer.Option("--allow-vulnerable", help="Accept a version of Next.js that is known to be vulnerable.")
+]
 AskSudo = Annotated[bool, typer.Option("--ask-sudo-password", "-K", help="Ask once for the sudo password.")]
 
 

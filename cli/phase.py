@@ -1,34 +1,39 @@
 """`provision phase1`: build what is needed, connect, converge, and say what happened."""
 
 import json
+import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .options import sudo_password
 from .progress import Progress
-from .style import output, say, seconds
+from .style import console, output, say, seconds
 
 if TYPE_CHECKING:
     from roadbed.deploys.context import Context
     from roadbed.deploys.node import NodeBuild
-    from roadbed.engine.converge import Run
+    from roadbed.engine.converge import Run, Step
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.inventory import Inventory
     from roadbed.engine.secrets import Secrets
 
 
-def converge(
-    phase: str,
-    inventory: str | None,
-    *,
-    limit: str | None = None,
-    dry_run: bool = False,
-    as_json: bool = False,
-    verbose: bool = False,
-    ask_sudo_password: bool = False,
-    allow_vulnerable: bool = False,
-) -> None:
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for on the command line, beside phase and inventory."""
+
+    limit: str | None = None
+    dry_run: bool = False
+    as_json: bool = False
+    verbose: bool = False
+    yes: bool = False
+    ask_sudo_password: bool = False
+    allow_vulnerable: bool = False
+
+
+def converge(phase: str, inventory: str | None, wanted: Wanted) -> None:
     """The whole command. Raises RoadbedError, with the exit code of what went wrong first."""
     from gevent import monkey
 
@@ -36,50 +41,32 @@ def converge(
     from roadbed.engine.load import load
 
     stack = load(inventory)
-    password = sudo_password(ask_sudo_password)
-    with Progress(verbose) as report:
-        run = converge_stack(
-            stack, phase, report, dry_run=dry_run, limit=limit, password=password, allow_vulnerable=allow_vulnerable
-        )
-    if as_json:
+    password = sudo_password(wanted.ask_sudo_password)
+    with Progress(wanted.verbose) as report:
+        run = converge_stack(stack, phase, report, wanted, password)
+    if wanted.as_json:
         failed = {host: str(error) for host, error in run.failed.items()}
         output(json.dumps({"phase": phase, "failed": failed, **report.as_json()}, indent=1))
-    summarise(run, dry_run)
+    summarise(run, wanted.dry_run)
     raise_for(run)
 
 
 def converge_stack(
-    stack: "Inventory",
-    phase: str,
-    report: Progress,
-    *,
-    dry_run: bool = False,
-    limit: str | None = None,
-    password: str | None = None,
-    allow_vulnerable: bool = False,
+    stack: "Inventory", phase: str, report: Progress, wanted: Wanted, password: str | None = None
 ) -> "Run":
     """Builds, connects and converges. A wrong inventory or project ends it before the first SSH packet."""
-    from roadbed.deploys.app import deploy as _  # noqa: F401  (a broken component is a defect, seen before any host is)
     from roadbed.deploys.phases import PHASES
-    from roadbed.engine.connect import key_file
     from roadbed.engine.converge import ComponentStep, Run, Step
     from roadbed.engine.fleet import Fleet
-    from roadbed.engine.secrets import ACTION_KEY, Secrets, new_action_key
-    from roadbed.releases.build import check_source, ensure
+    from roadbed.engine.secrets import Secrets
     from roadbed.releases.rollout import ReleaseStep
-    from roadbed.releases.toolchain import fetch, resolve
 
-    names = _limited(stack, limit)
+    from .build import built
+
+    names = _limited(stack, wanted.limit)
     secrets = Secrets(stack.beside(".secrets.age"))
-    hidden = {name: secrets.get(name) for name in stack.app.secrets}
-    key_file(stack)
-    check_source(stack, allow_vulnerable=allow_vulnerable)
     _check_certificate(stack)
-    key = secrets.get_or_create(ACTION_KEY, new_action_key)
-    builds = {arch: resolve(stack.node, arch) for arch in ("x86_64", "aarch64")}
-    started = time.monotonic()
-    artefact = ensure(stack, key.encode(), fetch(builds), say, secrets=hidden, allow_vulnerable=allow_vulnerable)
-    say(f"release {artefact.release} ({seconds(time.monotonic() - started)})")
+    artefact, builds = built(stack, secrets, report, allow_vulnerable=wanted.allow_vulnerable)
     with Fleet(stack, sudo_password=password) as fleet:
         started = time.monotonic()
         fleet.connect(names)
@@ -91,9 +78,29 @@ def converge_stack(
             steps.append(ComponentStep(component))
             if component.__name__.endswith(".app"):
                 steps.append(ReleaseStep(artefact))
-        run = Run(fleet, phase, contexts, report, dry_run=dry_run, only=frozenset(names))
+        run = Run(fleet, phase, contexts, report, dry_run=wanted.dry_run, only=frozenset(names))
+        if not (wanted.yes or wanted.dry_run) and sys.stdin.isatty() and console.is_terminal:
+            _confirm(run, steps, report)
         run.execute(steps)
     return run
+
+
+def _confirm(run: "Run", steps: "list[Step]", report: Progress) -> None:
+    """Shows what would change and asks, if anything would. Raises Refused on a no."""
+    from roadbed.engine.converge import Run
+    from roadbed.engine.errors import Refused
+    from roadbed.engine.report import Report
+
+    plan = Report()
+    Run(run.fleet, run.phase, run.contexts, plan, dry_run=True, only=run.only).execute(steps)
+    for host in run.hosts_in_play:
+        mine = [record for record in plan.operations if record.host == host and record.status == "changed"]
+        for component in dict.fromkeys(record.component for record in mine):
+            names = [record.name for record in mine if record.component == component]
+            more = f", and {len(names) - 4} more" if len(names) > 4 else ""
+            say(f"  {host}: {component}: {'; '.join(names[:4])}{more}")
+    if plan.count("changed") and not report.ask(f"Make these {plan.count('changed')} changes?"):
+        raise Refused("Nothing was changed. --dry-run --verbose lists every operation; --yes asks nothing")
 
 
 def _check_certificate(stack: "Inventory") -> None:

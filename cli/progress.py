@@ -4,6 +4,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+import typer
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +14,7 @@ from roadbed.engine.report import OperationRecord, Report
 from .style import console, say, seconds
 
 MARKS = {"changed": ("+", "yellow"), "unchanged": ("=", "dim"), "failed": ("!", "red"), "skipped": ("-", "magenta")}
+HERE = "this machine"
 STILL_SECONDS = 10.0
 """Without a terminal, an operation that takes longer than this says that it is still at work."""
 
@@ -33,7 +35,10 @@ class Progress(Report):
         self._now: dict[str, _Now] = {}
         self._title = ""
         self._ended = threading.Event()
-        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=8, transient=True)
+        self._live = self._new_live()
+
+    def _new_live(self) -> Live:
+        return Live(console=console, get_renderable=self._table, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> "Progress":
         if console.is_terminal:
@@ -47,6 +52,21 @@ class Progress(Report):
         self._now.clear()
         if console.is_terminal:
             self._live.stop()
+
+    def at_work(self, sentence: str) -> None:
+        """What this machine itself does, such as a build; an empty sentence ends it."""
+        self._now.pop(HERE, None)
+        if sentence:
+            say(sentence)
+            self._now[HERE] = _Now(sentence)
+
+    def ask(self, question: str) -> bool:
+        """A yes or no from the user; the live table makes room for it."""
+        self._live.stop()
+        answer = bool(typer.confirm(question, default=True, err=True))
+        self._live = self._new_live()
+        self._live.start()
+        return answer
 
     def on_step(self, name: str, hosts: list[str]) -> None:
         """A component begins."""

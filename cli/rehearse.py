@@ -96,9 +96,9 @@ def _destroy(stack: "Inventory") -> None:
 
 def _provision(command: str, stack: "Inventory", *words: str, as_json: bool) -> dict[str, Any]:
     """Runs one `provision` command as a user would; its progress goes to the terminal. Exits with its exit code."""
-    line = [sys.executable, "-m", "roadbed.cli", command, *words, "-i", str(stack.path)] + (
-        ["--json"] if as_json else []
-    )
+    line = [sys.executable, "-m", "roadbed.cli", command, *words, "-i", str(stack.path)]
+    line += ["--json"] if as_json else []
+    line += ["--yes"] if command != "verify" else []
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ})
     if done.returncode != 0:
         say(f"\nThe machines are still up: provision machines ssh {next(iter(stack.hosts))}, provision machines down")

@@ -33,7 +33,7 @@ def run(
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.load import load
     from roadbed.engine.secrets import Secrets
-    from roadbed.releases.toolchain import resolve
+    from roadbed.releases.node_builds import resolve_all
 
     from .verification import Verification
 
@@ -41,7 +41,7 @@ def run(
         raise InventoryError(f"phase: there is no {phase}. Phases: {', '.join(PHASES)}")
     stack = load(inventory)
     secret = Secrets(stack.beside(".secrets.age")).get
-    builds = {arch: resolve(stack.node, arch) for arch in ("x86_64", "aarch64")}
+    builds = resolve_all(stack.node)
     folder = Path(next(iter(checks.__path__)))
     started = time.monotonic()
     with Fleet(stack, sudo_password=sudo_password(ask_sudo_password)) as fleet:
@@ -83,5 +83,6 @@ def _summarise(verification: "Verification", took: float) -> None:
             say(f"{name:<14} {component:<12} {good}/{len(of_it)} checks hold")
             for result in (result for result in of_it if result.measured):
                 say(f"    {result.claim}")
-                say("      " + "; ".join(f"{what} {value}" for what, value in result.measured))
+                for what, value in result.measured:
+                    say(f"      {what} {value}")
     say(f"{len(verification.results)} checks in {seconds(took)}")

@@ -59,7 +59,7 @@ def parse_layout(mountinfo: str) -> Layout:
     if main is None:
         raise MachinesError(
             "/sys/fs/cgroup: no cgroup tree is mounted; rehearsal machines need one (any Linux with systemd "
-            "has it). Use the vagrant provider instead."
+            "has it). Rehearse in a virtual machine, for example with Vagrant."
         )
     return Layout(main, legacy)
 

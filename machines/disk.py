@@ -64,7 +64,7 @@ def _mount(name: str, image: Path) -> None:
     except MachinesError as error:
         raise MachinesError(
             f"{registry.STATE}: no overlay can be mounted there ({error}). It needs Linux 5.10 and a local file "
-            "system such as ext4, xfs or btrfs, not a container's own; or use the vagrant provider."
+            "system such as ext4, xfs or btrfs, not a container's own; or rehearse in a virtual machine."
         ) from error
 
 

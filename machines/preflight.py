@@ -8,7 +8,7 @@ from pathlib import Path
 from roadbed.machines import base, cgroups, commands
 from roadbed.machines.model import MachinesError
 
-VAGRANT = "or use the vagrant provider (`--provider vagrant`)"
+VAGRANT = "or rehearse in a Linux virtual machine, for example with Vagrant"
 # Program -> the Debian and Ubuntu package it is in.
 _TOOLS = {
     "systemd-nspawn": "systemd-container",
@@ -24,7 +24,7 @@ _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21  # linux/capability.h
 def preflight() -> list[str]:
     """What keeps this platform from running machines, each with the way out; empty when nothing does."""
     if sys.platform != "linux":
-        return [f"{sys.platform}: systemd-nspawn needs Linux; use the vagrant provider (`--provider vagrant`)"]
+        return [f"{sys.platform}: systemd-nspawn needs Linux; {VAGRANT.removeprefix('or ')}"]
     found = [_root_problem(), _tools_problem(), _overlay_problem(), _cgroups_problem()]
     return [problem for problem in found if problem]
 

@@ -44,7 +44,7 @@ def ensure(
         return _from_file(path, app.name, fingerprint, say)
     project = detect(path, allow_vulnerable=allow_vulnerable)
     job = make_job(app, project, toolchain, action_key, say)
-    with _alone(job.work):
+    with _alone(job.work, say):
         known = artefact.find(app.name, job.source_hash)
         if known:
             say(f"Release {known.release} is built already")
@@ -125,11 +125,15 @@ def _manifest(job: Job, release: str, created: datetime, info: BuildInfo, writab
 
 
 @contextmanager
-def _alone(work: Path) -> Iterator[None]:
+def _alone(work: Path, say: Callable[[str], None]) -> Iterator[None]:
     """One build of an app at a time on this machine; a second one waits."""
     descriptor = os.open(work / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Waiting for another build of this app to end")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -29,6 +29,11 @@ LINE_SECONDS = 24 * 3600
 reached; exact versions never change."""
 
 
+def resolve_all(settings: NodeSettings) -> dict[str, NodeBuild]:
+    """The build for each architecture a host can have; see ``resolve``."""
+    return {arch: resolve(settings, arch) for arch in ("x86_64", "aarch64")}
+
+
 def resolve(settings: NodeSettings, arch: str, system: str = "linux") -> NodeBuild:
     """The build for a machine: ``arch`` as uname(1) says it (x86_64, aarch64), ``system`` as sys.platform.
 

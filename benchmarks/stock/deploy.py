@@ -10,7 +10,7 @@ from roadbed.deploys.phases import PHASES
 from roadbed.engine.facts import SCRIPT, parse_facts
 from roadbed.engine.load import load
 from roadbed.engine.secrets import Secrets
-from roadbed.releases.toolchain import resolve
+from roadbed.releases.node_builds import resolve_all
 
 inventory = load(os.environ["BENCH_INVENTORY"])
 name = os.environ["BENCH_HOST"]
@@ -21,7 +21,7 @@ context = Context(
     name=name,
     facts=facts,
     secret=Secrets(inventory.beside(".secrets.age")).get,
-    node={arch: resolve(inventory.node, arch) for arch in ("x86_64", "aarch64")},
+    node=resolve_all(inventory.node),
 )
 for component in PHASES["phase1"]:
     component.deploy(context)

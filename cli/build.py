@@ -1,0 +1,60 @@
+"""`provision build`: the release alone, for a machine that builds and another that deploys."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .progress import Progress
+from .style import say, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from roadbed.deploys.node import NodeBuild
+    from roadbed.engine.inventory import Inventory
+    from roadbed.engine.secrets import Secrets
+    from roadbed.releases.artefact import Artefact
+
+
+def run(inventory: str | None, target: Path | None, *, allow_vulnerable: bool = False) -> None:
+    """Builds, or finds it built already; writes the archive to ``target`` if one is named."""
+    from roadbed.engine.load import load
+    from roadbed.engine.secrets import Secrets
+
+    stack = load(inventory)
+    with Progress() as report:
+        secrets = Secrets(stack.beside(".secrets.age"))
+        artefact, _ = built(stack, secrets, report, allow_vulnerable=allow_vulnerable)
+    if target:
+        with target.open("wb") as file:
+            artefact.write_archive(file)
+        say(f"{target}: {target.stat().st_size / 2**20:.1f} MB")
+
+
+def built(
+    stack: "Inventory",
+    secrets: "Secrets",
+    report: Progress,
+    *,
+    allow_vulnerable: bool = False,
+) -> "tuple[Artefact, Mapping[str, NodeBuild]]":
+    """The release of a stack, and the Node.js it runs on for each architecture.
+
+    A wrong project is told before the network is asked. Raises InventoryError, Refused or
+    BuildFailed; asks no host.
+    """
+    from roadbed.engine.secrets import ACTION_KEY, new_action_key
+    from roadbed.releases.build import check_source, ensure
+    from roadbed.releases.node_builds import resolve_all
+    from roadbed.releases.toolchain import fetch
+
+    hidden = {name: secrets.get(name) for name in stack.app.secrets}
+    check_source(stack, allow_vulnerable=allow_vulnerable)
+    key = secrets.get_or_create(ACTION_KEY, new_action_key)
+    builds = resolve_all(stack.node)
+    began = time.monotonic()
+    toolchain = fetch(builds, report.at_work)
+    artefact = ensure(stack, key.encode(), toolchain, report.at_work, secrets=hidden, allow_vulnerable=allow_vulnerable)
+    report.at_work("")
+    say(f"release {artefact.release} ({seconds(time.monotonic() - began)})")
+    return artefact, builds
