@@ -5,14 +5,19 @@ Node.js comes from `ROADBED_NODE` or the search path.
 
 import json
 import os
+import platform
 import re
-import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
+
+from roadbed.deploys.node import NodeSettings
+from roadbed.releases.node_builds import resolve
+from roadbed.releases.toolchain import fetch_node
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "runtime"
@@ -21,10 +26,11 @@ STOREFRONT = ROOT / "examples" / "storefront"
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    found = os.environ.get("ROADBED_NODE") or shutil.which("node")
-    if not found:
-        pytest.fail("node: not on the search path. Install Node.js 20 or later, or set ROADBED_NODE.")
-    return found
+    """ROADBED_NODE, or the Node.js that releases are built with: fetched and verified once, then cached."""
+    if given := os.environ.get("ROADBED_NODE"):
+        return given
+    settings = NodeSettings(source="npm")
+    return str(fetch_node(resolve(settings, platform.machine(), sys.platform)))
 
 
 def free_port() -> int:
