@@ -108,7 +108,7 @@ class _Rollout:
 
         node = node_path(self.contexts[host]) if host in self.apps else None
         sent = upload(session, self.app, self.artefact, node=node, progress=progress)
-        return f"sent {sent / 2**20:.1f} MB, compressed, of {self.artefact.manifest.size / 2**20:.1f} MB"
+        return f"sent {sent / 2**20:.1f} MB for a release of {self.artefact.manifest.size / 2**20:.1f} MB"
 
     def _start(self, plan: Plan, states: Mapping[str, HostState]) -> None:
         """Starts the missing instances, holds them at the gate, and has the healthy ones start at boot."""
