@@ -84,16 +84,16 @@ def save(tree: Path, manifest: Manifest) -> Artefact:
 
 def find(app: str, source_hash: str) -> Artefact | None:
     """The newest cached release that was built from the same source."""
-    release = next((one for one in cached(app) if one.manifest.source_hash == source_hash), None)
-    if release:
-        os.utime(release.tree)  # in use: see _prune
-    return release
+    for file in _manifests(app):
+        if f'"{source_hash}"' in file.read_text() and (release := _read(file.parents[1])):
+            os.utime(release.tree)  # in use: see _prune
+            return release
+    return None
 
 
 def cached(app: str) -> list[Artefact]:
     """The built releases of ``app`` in the cache, newest first."""
-    found = sorted(cache.release_folder(app).glob(f"[!.]*/{MANIFEST}"), reverse=True)
-    return [artefact for file in found if (artefact := _read(file.parents[1])) is not None]
+    return [release for file in _manifests(app) if (release := _read(file.parents[1])) is not None]
 
 
 def load(file: Path, app: str) -> Artefact:
@@ -119,6 +119,11 @@ def load(file: Path, app: str) -> Artefact:
         reason = f"is damaged ({damaged[0]})" if damaged else f"is a release of {manifest.app}, not of {app}"
         raise InventoryError(f"{wrong}{reason}. Build it again, or point app/source at the right file")
     return save(tree, manifest)
+
+
+def _manifests(app: str) -> list[Path]:
+    """The manifests of the cached releases, newest first."""
+    return sorted(cache.release_folder(app).glob(f"[!.]*/{MANIFEST}"), reverse=True)
 
 
 def _read(tree: Path) -> Artefact | None:

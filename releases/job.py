@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Protocol
 
 from roadbed.deploys.app import AppSettings
+from roadbed.deploys.node import NodeBuild
 
 from . import action_key as keys
 from . import cache, runtime_files, source, versions
 from .build_env import build_settings
 from .manifest import this_platform
-from .node_version import node_version
 from .project import Project
 
 FORMAT = "2"
@@ -19,8 +19,10 @@ FORMAT = "2"
 
 
 class Toolchain(Protocol):
-    """Node.js and the package managers of the control machine (``releases/toolchain.py``)."""
+    """Node.js and the package managers of the control machine (``releases/toolchain.py``), fetched when asked for."""
 
+    @property
+    def build(self) -> NodeBuild: ...
     @property
     def node(self) -> Path: ...
     @property
@@ -73,7 +75,7 @@ def make_job(app: AppSettings, project: Project, toolchain: Toolchain, key: byte
     for name in source.local_env_files(project.path):
         say(f"{name} stays behind: it is for development. Use app/env, or `provision secrets set`")
     files, env = source.files_of(project.root), build_settings(app.env)
-    node = node_version(toolchain.node)
+    node = toolchain.build.version
     also = {
         "format": FORMAT,
         "app": app.name,

@@ -14,7 +14,6 @@ from roadbed.releases import action_key, artefact, layout, leaks
 from roadbed.releases.artefact import Artefact
 from roadbed.releases.command import BuildFailed
 from roadbed.releases.manifest import MANIFEST, SUMS, Manifest
-from roadbed.releases.node_version import node_version
 
 KEY = base64.b64encode(bytes(range(32)))
 PUBLIC = ("app/.next/static", "app/public")
@@ -181,8 +180,3 @@ def test_an_action_key_of_another_form_is_refused_and_never_shown(key: bytes) ->
 def test_the_fingerprint_tells_keys_apart() -> None:
     assert action_key.fingerprint(KEY) == "808b5b699ae6"
     assert action_key.fingerprint(base64.b64encode(b"x" * 32)) != action_key.fingerprint(KEY)
-
-
-def test_a_node_that_does_not_run_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="does not run"):
-        node_version(tmp_path / "node")
