@@ -137,19 +137,25 @@ class Session:
             raise OperationFailed(f"{self.name}: {path} was not written: {said}")
 
     def upload(self, local: Path, remote: str, *, progress: Callable[[int], None] | None = None) -> None:
-        """Streams a file to ``remote`` (root, mode 600). ``progress`` is called with the bytes of each piece."""
+        """Streams a file to ``remote`` (root, mode 600). ``progress`` is called with the bytes of each piece.
+
+        Raises OperationFailed, with what the host said, and leaves no part of the file behind.
+        """
         channel = self._open_channel()
-        prefix = self._become.replace("exec ", "", 1)
-        channel.exec_command(f"{prefix} -c {shlex.quote('umask 077; cat > ' + shlex.quote(remote))}")
-        with self._broken_is_unreachable():
-            if self._sudo_password is not None:
-                channel.sendall(self._sudo_password.encode() + b"\n")
-            with local.open("rb") as file:
+        prefix, place = self._become.replace("exec ", "", 1), shlex.quote(remote)
+        channel.exec_command(f"{prefix} -c {shlex.quote(f'umask 077; cat > {place} || {{ rm -f {place}; exit 1; }}')}")
+        with self._broken_is_unreachable(), local.open("rb") as file:
+            try:
+                if self._sudo_password is not None:
+                    channel.sendall(self._sudo_password.encode() + b"\n")
                 while piece := file.read(1 << 18):
                     channel.sendall(piece)
                     if progress:
                         progress(len(piece))
-            channel.shutdown_write()
+                channel.shutdown_write()
+            except OSError:
+                if not self.alive:
+                    raise  # else the host has closed this channel alone: it says why
             said = channel.makefile_stderr("rb").read()
             if channel.recv_exit_status() != 0:
                 raise OperationFailed(f"{self.name}: {remote} was not written: {said.decode(errors='replace').strip()}")
