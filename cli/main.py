@@ -78,12 +78,21 @@ def verify(
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report.")] = None,
     as_json: Json = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the measured values too.")] = False,
     ask_sudo_password: AskSudo = False,
 ) -> None:
     """Prove it: testinfra checks and behaviour probes against the hosts of any inventory."""
     from .verify import run
 
-    run(phase, inventory, junit=junit, html=report, as_json=as_json, ask_sudo_password=ask_sudo_password)
+    run(
+        phase,
+        inventory,
+        junit=junit,
+        html=report,
+        as_json=as_json,
+        verbose=verbose,
+        ask_sudo_password=ask_sudo_password,
+    )
 
 
 @app.command(epilog="Examples:  provision rehearse  |  provision rehearse phase1 --keep  |  provision rehearse -i mine")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .style import output, say, seconds
+from .style import myself, output, say, seconds
 
 if TYPE_CHECKING:
     from roadbed.engine.inventory import Inventory
@@ -101,7 +101,8 @@ def _provision(command: str, stack: "Inventory", *words: str, as_json: bool) -> 
     line += ["--yes"] if command != "verify" else []
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ})
     if done.returncode != 0:
-        say(f"\nThe machines are still up: provision machines ssh {next(iter(stack.hosts))}, provision machines down")
+        name = next(iter(stack.hosts))
+        say(f"\nThe machines are still up: {myself()} machines ssh {name}, {myself()} machines down")
         sys.exit(done.returncode)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -129,8 +130,9 @@ def _summarise(
     say(f"  report: {folder / 'rehearsal.html'}")
     if not keep:
         return
-    domain = stack.app.domain
+    domain, name, address = stack.app.domain, "", ""
     for name in stack.with_role("web"):
         address = stack.hosts[name].address
-        say(f"  {name}: https://{address}/  (curl -k --resolve {domain}:443:{address} https://{domain}/)")
-    say("  log in: provision machines ssh <name>   destroy: provision machines down")
+        say(f"  {name}: curl -k --resolve {domain}:443:{address} https://{domain}/")
+    say(f"  in a browser: '{address} {domain}' into /etc/hosts, then https://{domain}/ (self-signed certificate)")
+    say(f"  log in: {myself()} machines ssh {name}   destroy: {myself()} machines down")

@@ -24,6 +24,12 @@ def output(text: str) -> None:
     sys.stdout.flush()
 
 
+def myself() -> str:
+    """How the user called this command, for the commands we tell them: ``.venv/bin/provision`` or ``provision``."""
+    called = sys.argv[0]
+    return called if called.startswith((".venv/", "./")) else "provision"
+
+
 def seconds(value: float) -> str:
     """``4.2 s`` or ``2 min 05 s``."""
     if value < 100:

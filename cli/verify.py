@@ -21,6 +21,7 @@ def run(
     junit: Path | None = None,
     html: Path | None = None,
     as_json: bool = False,
+    verbose: bool = False,
     ask_sudo_password: bool = False,
 ) -> None:
     """Runs the checks. Raises HostUnreachable (3) or VerificationFailed (5)."""
@@ -59,7 +60,7 @@ def run(
     took = time.monotonic() - started
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise VerificationFailed(f"the checks could not run:\n{chatter.getvalue()}")
-    _summarise(verification, took)
+    _summarise(verification, took, verbose)
     if as_json:
         failures = {name: str(error) for name, error in fleet.failures.items()}
         output(json.dumps({"phase": phase, "unreachable": failures, "checks": verification.as_json()}, indent=1))
@@ -74,14 +75,14 @@ def run(
         raise VerificationFailed(f"{len(bad)} of {len(verification.results)} checks do not hold")
 
 
-def _summarise(verification: "Verification", took: float) -> None:
+def _summarise(verification: "Verification", took: float, verbose: bool) -> None:
     for name in verification.contexts:
         mine = [result for result in verification.results if result.host == name]
         for component in dict.fromkeys(result.component for result in mine):
             of_it = [result for result in mine if result.component == component]
             good = sum(result.passed for result in of_it)
             say(f"{name:<14} {component:<12} {good}/{len(of_it)} checks hold")
-            for result in (result for result in of_it if result.measured):
+            for result in (result for result in of_it if result.measured and verbose):
                 say(f"    {result.claim}")
                 for what, value in result.measured:
                     say(f"      {what} {value}")
