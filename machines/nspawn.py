@@ -97,8 +97,7 @@ def slow(name: str, milliseconds: float) -> None:
 
 def key_path() -> Path:
     """The private SSH key that admin and root of every machine accept; made on first use."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-    key = state / "roadbed/machines/id_ed25519"
+    key = Path.home() / ".local/state/roadbed/machines/id_ed25519"  # inventories name this path
     if not key.exists():
         key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         subprocess.run(
