@@ -334,10 +334,10 @@ def test_lock_says_when_it_waits(state: Path, said: Said) -> None:
 
 
 def test_ssh_command_is_strict_about_the_host_key(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home state"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home state"))
     registry.save(registry.Record(MachineSpec("web-1", "10.99.7.11"), "ssh-ed25519 AAAA"))
     command = nspawn.ssh_command("web-1", "root")
-    key = tmp_path / "home state/roadbed/machines/id_ed25519"
+    key = tmp_path / "home state/.local/state/roadbed/machines/id_ed25519"
     assert nspawn.key_path() == key
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert command[-1] == "root@10.99.7.11"
