@@ -5,6 +5,7 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import httpx
 
@@ -64,13 +65,14 @@ class Visitors:
 
     async def _count(self, kind: str, request: Callable[[], Awaitable[httpx.Response]]) -> None:
         self.total += 1
+        began = f"{datetime.now():%H:%M:%S.%f} {kind}"
         try:
             response = await request()
         except httpx.HTTPError as error:
-            self.failures.append(f"{kind}: {type(error).__name__} {error}")
+            self.failures.append(f"{began}: {type(error).__name__} {error}")
             return
         if response.status_code != 200:
-            self.failures.append(f"{kind}: HTTP {response.status_code}")
+            self.failures.append(f"{began}: HTTP {response.status_code}")
         self.releases.append(response.headers.get("x-roadbed-release", ""))
 
     async def _ask(
