@@ -130,14 +130,28 @@ def acme(certificate: str, names: tuple[str, ...], tls: TlsSettings) -> Generato
         trust = f"REQUESTS_CA_BUNDLE={AUTHORITY} " if tls.authority else ""
         domains = " ".join(f"-d {name}" for name in names)
         renew = "--force-renewal " if issued_by and issued_by != tls.directory else ""
-        yield (
+        yield _explained(
+            tls.directory,
+            names,
             f"{trust}certbot certonly --non-interactive --agree-tos -m {shlex.quote(tls.email or '')} "
             f"--server {shlex.quote(tls.directory)} --webroot -w {WEBROOT} --cert-name {certificate} --key-type ecdsa "
-            f"--renew-with-new-domains {renew}{domains} >&2"
+            f"--renew-with-new-domains {renew}{domains}",
         )
         yield DEPLOY_HOOK
     elif not context.host.get_fact(SameContent, certificate=certificate):
         yield DEPLOY_HOOK
+
+
+def _explained(directory: str, names: tuple[str, ...], command: str) -> str:
+    """``command``, and in the few lines an error has room for: what failed, why, and what to look at."""
+    what = shlex.quote(f"nginx/tls/directory: {directory} gave no certificate for {', '.join(names)}:")
+    way = shlex.quote(
+        "The site goes on with the certificate it has. Check that this host reaches the authority, that every name "
+        "leads to this host, and that port 80 is open to the world; then run this again"
+    )
+    noise = "^$|^ *Hint:|^Saving debug log|^Ask for help|^See the logfile|^Requesting a|^Some challenges|^Account reg"
+    shown = f"printf '%s\\n' \"$said\" | grep -vE {shlex.quote(noise)} | cut -c 1-500 | tail -n 6"
+    return f"said=$({command} 2>&1) || {{ {{ echo {what}; {shown}; echo {way}; }} >&2; exit 1; }}"
 
 
 def own_files(inventory: "Inventory") -> bytes:

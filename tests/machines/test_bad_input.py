@@ -313,10 +313,16 @@ def test_unreachable_host_does_not_stop_the_other(bad: Stack) -> None:
     result = json.loads(done.stdout)
     assert "ghost: cannot reach 10.99.7.124 port 22:" in result["failed"]["ghost"]
     assert "Check the address, ssh/port, and the firewalls on the way" in done.stderr
-    went = {item["component"] for item in result["operations"] if item["host"] == "bad-1" and item["status"] == "changed"}
+    went = {
+        item["component"] for item in result["operations"] if item["host"] == "bad-1" and item["status"] == "changed"
+    }
     assert {"base", "firewall", "node", "app"} <= went
     assert "ghost cannot take part" in result["failed"]["bad-1"]
-    skipped = {(item["host"], item["component"]): item["detail"] for item in result["operations"] if item["status"] == "skipped"}
+    skipped = {
+        (item["host"], item["component"]): item["detail"]
+        for item in result["operations"]
+        if item["status"] == "skipped"
+    }
     assert skipped["bad-1", "nginx"] == "an earlier step failed on this host"
     assert skipped["ghost", "base"] == "the host is unreachable"
     assert bad.ssh(HOST.name, "ls /srv/tiny/releases").split() == []

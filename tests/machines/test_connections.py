@@ -147,7 +147,12 @@ def test_shell_outlives_what_a_command_does_to_it(stack: Stack) -> None:
     assert session.run("printf 'no newline'").out == "no newline"
     assert len(session.run("head -c 3000000 /dev/zero | tr '\\0' x").out) == 3_000_000
     assert session.run("head -c 1000 /dev/urandom; exit 0").rc == 0
-    assert [each.out for each in session.run_many(["echo 1", "false", "kill -9 $$", "echo 4"])] == ["1\n", "", "", "4\n"]
+    assert [each.out for each in session.run_many(["echo 1", "false", "kill -9 $$", "echo 4"])] == [
+        "1\n",
+        "",
+        "",
+        "4\n",
+    ]
     with pytest.raises(OperationFailed, match="bad-1: a command gave no answer in time and was left"):
         session.run("sleep 20", timeout=1)
     assert session.run("echo again").out == "again\n"
