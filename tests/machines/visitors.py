@@ -9,8 +9,8 @@ from datetime import datetime
 
 import httpx
 
-STREAM = "/streaming?chunks=5&delay=300"
-LAST_CHUNK = "chunk 5 after 1500 ms"
+STREAM = "/streaming?chunks=10&delay=500"
+LAST_CHUNK = "chunk 10 after 5000 ms"
 BODY = b"x" * 4096
 
 
@@ -18,7 +18,7 @@ BODY = b"x" * 4096
 class Visitors:
     """``with Visitors(address, domain) as visitors: ...`` sends about 28 requests a second until the end.
 
-    Keep-alive HTTP/1.1, HTTP/2, a new connection each time, streams of 1.5 s and POSTs; nothing is
+    Keep-alive HTTP/1.1, HTTP/2, a new connection each time, streams of 5 s and POSTs; nothing is
     tried twice. ``failures`` has a line for each request that failed, ``releases`` the releases that answered.
     """
 
