@@ -17,20 +17,24 @@ chown -hR root:root .
 find . -type d -exec chmod 755 {} +
 find . -type f ! -perm -004 -exec chgrp "$group" {} +
 
-# What a running server writes to lives outside; the release itself never changes.
+# What a running server writes to lives outside; the release itself never changes. That folder belongs to the app,
+# which could put a link in the way of root at any moment: so the app's own user fills it.
+if [ -n "$writable" ]; then
+    install -d -m 750 -o "$app" -g "$app" "/var/cache/$app"
+    rm -rf "/var/cache/$app/$id"
+fi
 echo "$writable" | while read -r path; do
     [ -n "$path" ] || continue
     cache=/var/cache/$app/$id/$path
-    rm -rf "$cache"
-    mkdir -p "$cache" "$(dirname "$path")"
-    [ ! -d ".roadbed/seed/$path" ] || cp -a ".roadbed/seed/$path/." "$cache/"
-    find "$cache" -exec touch -h -d "@$created" {} +
+    # shellcheck disable=SC2016  # the inner shell expands it
+    setpriv --reuid="$app" --regid="$app" --clear-groups --no-new-privs sh -euc '
+        mkdir -p "$1"
+        [ ! -d "$2" ] || cp -a "$2/." "$1/"
+        find "$1" -exec touch -h -d "@$3" {} +
+    ' sh "$cache" ".roadbed/seed/$path" "$created"
+    mkdir -p "$(dirname "$path")"
     ln -sfT "$cache" "$path"
 done
-if [ -d "/var/cache/$app/$id" ]; then
-    chown "$app:$app" "/var/cache/$app"
-    chown -hR "$app:$app" "/var/cache/$app/$id"
-fi
 find . -exec touch -h -d "@$created" {} +
 sync -f .
 cd ..
