@@ -38,17 +38,13 @@ class KnownHosts:
         """Whether a key of this host was recorded."""
         return self._keys.lookup(entry_name(address, port)) is not None
 
-    def key_types(self, address: str, port: int) -> list[str]:
-        """Types of the recorded keys; the server must offer one of these, not a new kind of key."""
-        return list(self._keys.lookup(entry_name(address, port)) or {})
-
     def check(self, host: str, address: str, port: int, key: paramiko.PKey) -> None:
         """Records the key of a new host. Raises Refused when a known host shows another key."""
         name = entry_name(address, port)
         recorded = self._keys.lookup(name)
         if recorded is None:
             self._keys.add(name, key.get_name(), key)
-            self._append(f"{name} {key.get_name()} {key.get_base64()}\n")
+            _append(self.path, f"{name} {key.get_name()} {key.get_base64()}\n")
         elif key.get_name() not in recorded or recorded[key.get_name()] != key:
             raise Refused(changed_key(host, name, key, self.path))
 
@@ -59,11 +55,13 @@ class KnownHosts:
             return
         kept = [line for line in self.path.read_text().splitlines() if line.split(" ", 1)[0] != name]
         temporary = self.path.with_suffix(".known_hosts.new")
-        temporary.write_text("".join(line + "\n" for line in kept))
+        temporary.unlink(missing_ok=True)
+        _append(temporary, "".join(line + "\n" for line in kept))
         temporary.replace(self.path)
         self._keys = HostKeys(str(self.path))
 
-    def _append(self, line: str) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "a") as file:
-            file.write(line)
+
+def _append(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "a") as file:
+        file.write(text)

@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from pathlib import Path
 
 import httpx
 import pytest

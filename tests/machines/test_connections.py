@@ -1,6 +1,7 @@
 """How Roadbed reaches a host: through a jump host, with host keys of its own, without waiting 44 ms a command."""
 
 import os
+import re
 import statistics
 import subprocess
 import time
@@ -19,7 +20,7 @@ from roadbed.machines import nspawn
 from roadbed.machines.model import MachineSpec
 
 from .conftest import Stack, spec
-from .tiny import tiny_stack
+from .tiny import tiny_stack, untouched
 
 TARGET = spec("bad-1", 121, "trixie")
 JUMP = spec("jump-1", 123, "bookworm", memory=256)
@@ -102,7 +103,7 @@ def test_jump_host_that_does_not_get_through_is_named(stack: Stack) -> None:
             connect(stack)
     stack.write(ssh={"jump": JUMP.address, "port": 23})
     try:
-        with pytest.raises(HostUnreachable, match="10.99.7.123 does not get through to 10.99.7.121 port 23: connect"):
+        with pytest.raises(HostUnreachable, match=r"10\.99\.7\.123 does not get through to \S+ port 23: connect"):
             connect(stack)
     finally:
         stack.data["ssh"].pop("jump")
@@ -157,3 +158,17 @@ def test_shell_outlives_what_a_command_does_to_it(stack: Stack) -> None:
         session.run("sleep 20", timeout=1)
     assert session.run("echo again").out == "again\n"
     session.close()
+
+
+def test_changed_host_key_is_refused_until_it_is_forgotten(stack: Stack, tmp_path: Path) -> None:
+    stack = tiny_stack(tmp_path, [JUMP])
+    stack.provision("check")
+    nspawn.reset([JUMP.name])
+    with untouched(stack, JUMP.name):
+        said = stack.provision("phase1", code=6).stderr
+        assert stack.provision("check", code=6).stdout == ""
+    assert "jump-1: the host key of 10.99.7.123 has changed (now ssh-ed25519 SHA256:" in said
+    wayout = re.search(r"If it was installed again: (ssh-keygen .*)$", said, re.MULTILINE)
+    assert wayout is not None
+    subprocess.run(wayout[1], shell=True, check=True, capture_output=True)  # noqa: S602  (as the user pastes it)
+    stack.provision("check")

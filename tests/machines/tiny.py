@@ -1,6 +1,8 @@
 """Inventories around a tiny Next.js project, for tests in which the app itself is not the point."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,11 @@ from .conftest import Stack, make_stack
 
 PROJECT = Path(__file__).with_name("projects") / "tiny"
 DOMAIN = "shop.example.test"
+MARKS = (
+    "dpkg-query -f '${Package} ${Version}\\n' -W | sha256sum; "
+    "find /etc /srv /opt /usr/local /var/lib/roadbed -xdev -printf '%p %i %m %U:%G %s %C@\\n' 2>/dev/null | sort"
+)
+"""All that a run could have left: packages, files and folders with their times."""
 
 
 def tiny_stack(folder: Path, specs: list[MachineSpec], **blocks: Any) -> Stack:
@@ -29,3 +36,11 @@ def operations(result: dict[str, Any], status: str, host: str | None = None) -> 
     """Names of the operations of a run with a status."""
     found = [item for item in result["operations"] if item["status"] == status]
     return [item["name"] for item in found if host in (None, item["host"])]
+
+
+@contextmanager
+def untouched(stack: Stack, name: str) -> Iterator[None]:
+    """Inside, no package of the machine changes and no file is written."""
+    before = stack.ssh(name, MARKS)
+    yield
+    assert stack.ssh(name, MARKS) == before
