@@ -1,5 +1,6 @@
 """`provision build`: the release alone, for a machine that builds and another that deploys."""
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,9 +27,23 @@ def run(inventory: str | None, target: Path | None, *, allow_vulnerable: bool = 
         secrets = Secrets(stack.beside(".secrets.age"))
         artefact, _ = built(stack, secrets, report, allow_vulnerable=allow_vulnerable)
     if target:
-        with target.open("wb") as file:
-            artefact.write_archive(file)
+        _write(artefact, target)
         say(f"{target}: {target.stat().st_size / 2**20:.1f} MB")
+
+
+def _write(artefact: "Artefact", target: Path) -> None:
+    """Writes the archive, complete or not at all, for its owner alone: a server build embeds the action key."""
+    from roadbed.engine.errors import InventoryError
+
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            artefact.write_archive(file)
+        partial.replace(target)
+    except OSError as error:
+        raise InventoryError(f"--output: {target} cannot be written: {error.strerror}. Name another file") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def built(

@@ -64,7 +64,7 @@ def _install(build: "NodeBuild") -> None:
         _run(
             connector,
             f"echo '{value}  {archive}' | {algorithm}sum -c --status || "
-            f"{{ echo '{build.url}: the file does not have the checksum that was published for it' >&2; exit 1; }}\n"
+            f"{{ echo {quote(f'{build.url}: has not the checksum that was published for it')} >&2; exit 1; }}\n"
             f"cd {partial} && tar -xf archive --no-same-owner --strip-components=1 --wildcards "
             "'*/bin/node' '*/LICENSE' && rm archive && chown -R root:root . && chmod 755 bin bin/node || exit 1\n"
             f'said=$(bin/node --version 2>&1); [ "$said" = v{version} ] || '

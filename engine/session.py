@@ -8,6 +8,7 @@ TCP_USER_TIMEOUT turn a cut link into an error within about 10 s instead of an e
 
 import base64
 import contextlib
+import secrets
 import shlex
 import threading
 from collections.abc import Callable, Iterator
@@ -55,6 +56,7 @@ class Session:
         self._channel: paramiko.Channel | None = None
         self._buffer = b""
         self._count = 0
+        self._secret = secrets.token_hex(8)  # so that nothing a command prints is taken for the end of its output
         self.lost = False
         """Whether the connection broke, and no shell was opened since."""
 
@@ -86,7 +88,7 @@ class Session:
             marks, script = [], []
             for text in texts:
                 self._count += 1
-                mark = f"@@roadbed{self._count}@@"
+                mark = f"@@{self._secret}{self._count}@@"
                 marks.append(mark.encode())
                 script.append(
                     f"{{ {text}\n}} 2>$e; r=$?; printf '\\n{mark}%s\\n' $r; "
@@ -185,7 +187,9 @@ class Session:
             if self._sudo_password is not None:
                 channel.sendall(self._sudo_password.encode() + b"\n")
             # The shell's own stderr goes to a private file in memory, so that one stream has both.
-            channel.sendall((BEGIN + "e=$(mktemp /run/roadbed-err.XXXXXXXX); trap 'rm -f $e' EXIT HUP TERM\n").encode())
+            channel.sendall(
+                (BEGIN + "e=$(mktemp /run/roadbed-err.XXXXXXXX) || exit; trap 'rm -f $e' EXIT HUP TERM\n").encode()
+            )
             self._channel, self._buffer, self.lost = channel, b"", False
         return self._channel
 
