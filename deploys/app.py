@@ -49,6 +49,12 @@ DRAIN_MARGIN = 5
 LAUNCHER = "/usr/local/lib/roadbed/launch"
 
 
+class DatabaseSettings(Settings):
+    """What the app asks of the database."""
+
+    pool: int = Field(5, ge=1, le=200, description="Connections that the ORM's pool of one instance may open.")
+
+
 class AppSettings(Settings):
     """The Next.js project and how it runs."""
 
@@ -61,6 +67,7 @@ class AppSettings(Settings):
     port: int = Field(5000, ge=1024, le=65000, description="First port of slot a. Slots b and c follow, 20 ports each.")
     env: dict[str, str] = Field({}, description="Environment of the app. No secrets here: see secrets.")
     secrets: tuple[str, ...] = Field((), description="Names of stored secrets the app gets as environment variables.")
+    database: DatabaseSettings = Field(DatabaseSettings(), description="What the app asks of the database.")
     health: str = Field("/", pattern=r"^/", description="Path that must answer below 400 before traffic comes.")
     streaming: str | None = Field(None, pattern=r"^/", description="Path of a page that streams, for the checks.")
     drain: int = Field(30, ge=1, le=600, description="Longest request in seconds that a stopping instance finishes.")

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from .node import NodeBuild
 
+ROADMAP = ("phase1", "phase2", "phase3")
+"""The phases in their order; each contains the one before it. What they hold: phases.py."""
+
 
 @dataclass(frozen=True)
 class HostFacts:
@@ -55,6 +58,10 @@ class Context:
     def me(self) -> HostFacts:
         """The facts of this host."""
         return self.facts[self.name]
+
+    def reached(self, phase: str) -> bool:
+        """Whether this run's phase is ``phase`` or a later one. Raises ValueError for a name that is no phase."""
+        return ROADMAP.index(self.phase) >= ROADMAP.index(phase)
 
     def sizing(self, host: str | None = None) -> Sizing:
         """Replicas, heap and memory limit of the app on ``host`` (default: this host)."""

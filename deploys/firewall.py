@@ -20,6 +20,7 @@ from .app import MAX_REPLICAS, SLOTS
 from .files import DAEMON_RELOAD, settle, write_template
 from .guard import Holds, guarded_file
 from .model import Settings
+from .peers import PORTS, clients, networks_of
 from .render import render
 from .sshd import harden
 
@@ -121,24 +122,21 @@ def openings(ctx: "Context") -> list[Rule]:
     others = [host for host in inventory.with_role("web") if "app" not in inventory.roles_of(host)]
     if "app" in roles and others:  # a web host that runs the app itself sends its requests to itself
         last = app.port + len(SLOTS) * MAX_REPLICAS - 1
-        rules.append(Rule(app.port, last, "tcp", _inside(ctx, others), "app, from the web hosts"))
+        rules.append(Rule(app.port, last, "tcp", networks_of(ctx, others, "app ports"), "app, from the web hosts"))
+    if ctx.reached("phase2"):
+        rules += _data_openings(ctx)
     rules += [Rule(one.port, one.port, one.protocol, one.sources, one.comment or "allowed") for one in settings.allow]
     return rules
 
 
-def _inside(ctx: "Context", hosts: list[str]) -> tuple[str, ...]:
-    """The addresses by which other hosts come in. Raises ValueError for a DNS name, which rules cannot hold."""
-    found = []
-    for host in hosts:
-        address = ctx.inventory.hosts[host].inside
-        try:
-            found.append(str(ipaddress.ip_network(address)))
-        except ValueError:
-            raise ValueError(
-                f"hosts/{host}/private: '{address}' is a name, but app ports are opened by address. "
-                f"Write the IP address that {host} has on the inside"
-            ) from None
-    return tuple(found)
+def _data_openings(ctx: "Context") -> list[Rule]:
+    """The ports of cache, pooler and database, each for the hosts whose role uses it and for no other."""
+    rules = []
+    for role, ports in PORTS.items():
+        if others := clients(ctx, role):
+            sources = networks_of(ctx, others, f"{role} ports")
+            rules += [Rule(port, port, "tcp", sources, f"{role}, from those who use it") for port in ports]
+    return rules
 
 
 @operation()

@@ -13,6 +13,9 @@ from roadbed.deploys.firewall import FirewallSettings
 from roadbed.deploys.model import Settings
 from roadbed.deploys.nginx import NginxSettings
 from roadbed.deploys.node import NodeSettings
+from roadbed.deploys.pgbouncer import PgbouncerSettings
+from roadbed.deploys.postgres import PostgresSettings
+from roadbed.deploys.redis import RedisSettings
 
 Role = Literal["web", "app", "cache", "pooler", "database", "monitor"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -75,6 +78,9 @@ class Inventory(Settings):
     firewall: FirewallSettings = Field(FirewallSettings(), description="Open ports and SSH hardening.")
     node: NodeSettings = Field(NodeSettings(), description="The Node.js runtime.")
     nginx: NginxSettings = Field(NginxSettings(), description="The web server in front of the app.")
+    redis: RedisSettings = Field(RedisSettings(), description="Redis for the shared cache and for what must be kept.")
+    postgres: PostgresSettings = Field(PostgresSettings(), description="The database of the app.")
+    pgbouncer: PgbouncerSettings = Field(PgbouncerSettings(), description="The pool of database connections.")
 
     _path: Path | None = PrivateAttr(default=None)
 

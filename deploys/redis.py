@@ -1,0 +1,193 @@
+"""Redis: two instances of the distribution's server, one that may forget and one that may not.
+
+``redis-server@cache`` (port 6379) is bounded, evicts and writes nothing to disk. ``redis-server@durable``
+(port 6380) never evicts and keeps an append-only file: sessions, rate limits, queues. A cache that fills
+up cannot push out a session.
+"""
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+from pyinfra.operations import apt, files, systemd
+
+from .files import DAEMON_RELOAD, settle, write_file, write_template
+from .memory import planned
+from .model import Settings
+from .peers import PORTS, listen_addresses
+
+if TYPE_CHECKING:
+    from .context import Context
+
+ROLES = ("cache",)
+NEEDS = ("base", "firewall")
+SECRETS = ("redis_cache_password", "redis_durable_password", "redis_admin_password")
+INSTANCES = dict(zip(("cache", "durable"), PORTS["cache"], strict=True))
+"""Name of the instance -> its port."""
+CACHE_SHARE, DURABLE_SHARE = 0.6, 0.15
+"""Of the memory the role may plan with. A rewrite of the append-only file can double the durable one; the
+rest is for fragmentation and buffers of clients."""
+LEAST_MB = 32
+ADMIN = "roadbed"
+AUTH = "/etc/roadbed/redis.auth"
+"""The password of the user ``roadbed``: readable by root alone, who could take everything anyway."""
+CHECK = "/usr/local/lib/roadbed/redis-check"
+COMMON = "/etc/redis/roadbed.conf"
+SYSCTL_FILE = "/etc/sysctl.d/61-roadbed-redis.conf"
+VERSIONS = {"jammy": (6, 0), "bookworm": (7, 0), "noble": (7, 0)}
+"""Redis of the supported suites; everything newer has at least 8.0."""
+CACHE_COMMANDS = (
+    *("get", "set", "del", "mget", "exists", "incr", "ttl", "pttl", "expire", "pexpire"),
+    *("hget", "hset", "hmget", "hdel", "zadd", "zrangebyscore", "zremrangebyscore", "xadd", "xrange"),
+    *("eval", "evalsha", "script|load", "time", "ping", "hello", "auth", "select", "info"),
+    *("client|setname", "client|setinfo", "client|id"),
+)
+"""All that the cache handlers in runtime/ say to the cache instance, and what clients say when they connect."""
+SINCE = {"client|setinfo": (7, 2)}
+"""Commands that older servers do not know: one unknown name, and the whole list is refused."""
+
+
+class RedisSettings(Settings):
+    """Redis for the shared cache and for what must be kept."""
+
+    external: bool = Field(False, description="Use servers of your own: store redis_cache_url and redis_durable_url.")
+    cache_memory: int | Literal["auto"] = Field(
+        "auto", description="Memory of the cache instance in MiB; auto: from RAM."
+    )
+    durable_memory: int | Literal["auto"] = Field(
+        "auto", description="Memory of the durable instance in MiB; auto: from RAM."
+    )
+
+
+def memory_mb(ctx: "Context", instance: str) -> int:
+    """``maxmemory`` of an instance in MiB. Raises ValueError, with the sum, when it is too small to be of use."""
+    settings = ctx.inventory.redis
+    own, part = (
+        (settings.cache_memory, CACHE_SHARE) if instance == "cache" else (settings.durable_memory, DURABLE_SHARE)
+    )
+    room = planned(ctx, "cache")
+    size = own if isinstance(own, int) else int(room * part)
+    if size < LEAST_MB:
+        raise ValueError(
+            f"redis/{instance}_memory: {size} MiB of the {room} MiB that the role cache has here are too few. "
+            f"At least {LEAST_MB} MiB: use a larger machine or fewer roles"
+        )
+    return size
+
+
+def acl(ctx: "Context", instance: str) -> str:
+    """The users of an instance as Redis' ACL file has them (https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/).
+
+    ``default`` is off, so that nobody gets in without a name. The app's commands on the cache are counted
+    out and its keys have one prefix; on the durable instance it may do everything that is not dangerous.
+    """
+    name, version = ctx.inventory.app.name, VERSIONS.get(ctx.me.codename, (8, 0))
+    channels = version >= (6, 2)
+    if instance == "cache":
+        known = [command for command in CACHE_COMMANDS if version >= SINCE.get(command, (0, 0))]
+        may = f"~rb:{name}:* {'resetchannels ' * channels}-@all " + " ".join(f"+{command}" for command in known)
+    else:
+        may = f"~* {'&* ' * channels}+@all -@admin -@dangerous +info"
+    users = {
+        name: f"{_hashed(ctx, f'redis_{instance}_password')} {may}",
+        ADMIN: f"{_hashed(ctx, 'redis_admin_password')} ~* {'&* ' * channels}+@all",
+    }
+    lines = ["user default off resetkeys -@all", *(f"user {user} on {rest}" for user, rest in users.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _hashed(ctx: "Context", secret: str) -> str:
+    return f"#{sha256(ctx.secret(secret).encode()).hexdigest()}"
+
+
+def command_line(instance: str, words: str) -> str:
+    """Shell text that asks an instance as the user ``roadbed``; the password comes from a file, not from an argv."""
+    return f'REDISCLI_AUTH="$(cat {AUTH})" redis-cli --user {ADMIN} -p {INSTANCES[instance]} {words}'
+
+
+def healthy(instance: str) -> str:
+    """Shell text that succeeds when an instance answers; reading its file after a start counts as an answer."""
+    return f"{command_line(instance, 'ping')} 2>&1 | grep -qE 'PONG|LOADING'"
+
+
+def deploy(ctx: "Context") -> None:
+    """Both instances, with their users, in a sandbox. The distribution's single instance never starts."""
+    if ctx.inventory.redis.external:
+        return
+    files.link(
+        name="Keep the single instance of the package from starting",
+        path="/etc/systemd/system/redis-server.service",
+        target="/dev/null",
+    )
+    apt.packages(name="Install Redis", packages=["redis-server", "redis-tools"], no_recommends=True)
+    write_template("redis", SYSCTL_FILE, ctx, debts=("redis-sysctl",))
+    settle(
+        name="Let Redis copy itself while memory is short",
+        debt="redis-sysctl",
+        command=f"sysctl -q -p {SYSCTL_FILE}",
+        healthy="true",
+    )
+    write_file(
+        name="Write the password of Redis' administrator",
+        dest=AUTH,
+        content=ctx.secret("redis_admin_password"),
+        mode="600",
+    )
+    write_template("redis", CHECK, ctx, mode="755", validate="sh -n {file}")
+    drop_in = "/etc/systemd/system/redis-server@.service.d/roadbed.conf"
+    write_template("redis", drop_in, ctx, debts=(DAEMON_RELOAD, *INSTANCES_DEBTS))
+    values = {
+        "addresses": listen_addresses(ctx, "cache"),
+        "version": VERSIONS.get(ctx.me.codename, (8, 0)),
+    }
+    write_template("redis", COMMON, ctx, values=values, mode="640", group="redis", debts=INSTANCES_DEBTS)
+    settle(name="Have systemd read its units", debt=DAEMON_RELOAD)
+    for instance in INSTANCES:
+        _instance(ctx, instance)
+
+
+INSTANCES_DEBTS = tuple(f"redis-server@{instance}" for instance in INSTANCES)
+
+
+def _instance(ctx: "Context", instance: str) -> None:
+    unit, reload = f"redis-server@{instance}", f"redis-acl-{instance}"
+    folder = f"/var/lib/redis/{instance}"
+    files.directory(name=f"Create {folder}", path=folder, user="redis", group="redis", mode="750")
+    write_file(
+        name=f"Write the users of {instance}",
+        dest=f"/etc/redis/redis-{instance}.acl",
+        content=acl(ctx, instance),
+        mode="640",
+        group="redis",
+        validate=f"{CHECK} acl {{file}}",
+        debts=(reload,),
+    )
+    values = {"port": INSTANCES[instance], "memory_mb": memory_mb(ctx, instance)}
+    write_template(
+        "redis",
+        f"/etc/redis/redis-{instance}.conf",
+        ctx,
+        values=values,
+        mode="640",
+        group="redis",
+        validate=f"{CHECK} conf {{file}}",
+        debts=(unit,),
+    )
+    settle(name=f"Restart Redis {instance} on new settings", debt=unit, healthy=healthy(instance))
+    load = command_line(instance, "acl load")
+    settle(
+        name=f"Load the users of {instance}",
+        debt=reload,
+        command=f'[ "$({load} 2>&1)" = OK ] || systemctl restart {unit}',
+        healthy=healthy(instance),
+    )
+    systemd.service(name=f"Start Redis {instance} now and at boot", service=unit, running=True, enabled=True)
+
+
+def bytes_of(info: str, key: str) -> int:
+    """A number in the answer of INFO, such as ``used_memory``. Raises ValueError when it is not there."""
+    found = re.search(rf"^{key}:([0-9]+)", info, re.MULTILINE)
+    if not found:
+        raise ValueError(f"redis: INFO has no {key}")
+    return int(found[1])

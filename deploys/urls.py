@@ -1,0 +1,95 @@
+"""The URLs by which the app reaches its data, with the parameters that its database driver needs."""
+
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote, urlencode
+
+from .database import Endpoint, endpoint
+from .peers import PORTS, address_of, serving
+from .pgbouncer import PREPARED_SINCE, version
+
+if TYPE_CHECKING:
+    from .context import Context
+
+Driver = Literal["pg", "postgres", "prisma"]
+"""npm packages that speak to PostgreSQL: pg (also under Drizzle, Knex, TypeORM), postgres, Prisma's engine."""
+INSTANCES = dict(zip(("cache", "durable"), PORTS["cache"], strict=True))
+
+
+def has_cache(ctx: "Context") -> bool:
+    """Whether the stack has Redis: in a phase that brings it, on a host of its own or elsewhere."""
+    return ctx.reached("phase2") and (ctx.inventory.redis.external or bool(ctx.inventory.with_role("cache")))
+
+
+def has_database(ctx: "Context") -> bool:
+    """Whether the stack has a database that Roadbed knows of."""
+    return ctx.reached("phase2") and (ctx.inventory.postgres.external or bool(ctx.inventory.with_role("database")))
+
+
+def pooled(ctx: "Context") -> bool:
+    """Whether the app goes through PgBouncer."""
+    return has_database(ctx) and bool(ctx.inventory.with_role("pooler"))
+
+
+def prepared_statements(ctx: "Context") -> bool:
+    """Whether the app may use prepared statements by name: without PgBouncer, or with 1.21 and later."""
+    return not pooled(ctx) or version(ctx, serving(ctx, "pooler")) >= PREPARED_SINCE
+
+
+def parameters(ctx: "Context", driver: Driver | None) -> dict[str, str]:
+    """What the driver must be told in the URL.
+
+    Prisma: https://www.prisma.io/docs/orm/prisma-client/setup-and-configuration/databases-connections/pgbouncer;
+    with PgBouncer 1.21 and later ``pgbouncer=true`` would be wrong (prisma/prisma#21531). postgres:
+    https://github.com/porsager/postgres#connection-details. pg prepares nothing by name unless it is asked to,
+    and takes the size of its pool from the program alone.
+    """
+    pool, prepared = str(ctx.inventory.app.database.pool), prepared_statements(ctx)
+    if driver == "prisma":
+        return {"connection_limit": pool, **({} if prepared else {"pgbouncer": "true"})}
+    if driver == "postgres":
+        return {"max": pool, **({} if prepared else {"prepare": "false"})}
+    return {}
+
+
+def database_url(ctx: "Context", driver: Driver | None = None) -> str:
+    """DATABASE_URL: through PgBouncer where a host has the role pooler. Raises ValueError without a database."""
+    if not pooled(ctx):
+        return _url(endpoint(ctx, ctx.name), parameters(ctx, driver))
+    pooler, database = serving(ctx, "pooler"), endpoint(ctx, ctx.name)
+    behind = Endpoint(
+        address_of(ctx, pooler), PORTS["pooler"][0], database.name, database.user, database.password, "disable"
+    )
+    return _url(behind, parameters(ctx, driver))
+
+
+def direct_database_url(ctx: "Context") -> str:
+    """DIRECT_DATABASE_URL: past PgBouncer, as the owner of the schema. Raises ValueError without a database."""
+    return _url(endpoint(ctx, ctx.name, owner=True), {})
+
+
+def _url(database: Endpoint, extra: dict[str, str]) -> str:
+    mode = {} if database.tls in ("disable", "prefer") else {"sslmode": database.tls}
+    host = f"[{database.host}]" if ":" in database.host else database.host
+    login = f"{quote(database.user, safe='')}:{quote(database.password, safe='')}"
+    query = urlencode({**mode, **extra})
+    name = quote(database.name, safe="")
+    return f"postgresql://{login}@{host}:{database.port}/{name}" + (f"?{query}" if query else "")
+
+
+def cache_url(ctx: "Context") -> str:
+    """URL of the Redis that may forget: the shared cache. Raises ValueError where the stack has none."""
+    return _redis(ctx, "cache")
+
+
+def durable_url(ctx: "Context") -> str:
+    """URL of the Redis that keeps what it is given: sessions, rate limits, queues. Raises ValueError as above."""
+    return _redis(ctx, "durable")
+
+
+def _redis(ctx: "Context", instance: str) -> str:
+    if ctx.inventory.redis.external:
+        return ctx.secret(f"redis_{instance}_url")
+    host = address_of(ctx, serving(ctx, "cache"))
+    password = quote(ctx.secret(f"redis_{instance}_password"), safe="")
+    shown = f"[{host}]" if ":" in host else host
+    return f"redis://{ctx.inventory.app.name}:{password}@{shown}:{INSTANCES[instance]}/0"
