@@ -28,11 +28,14 @@ def listing(inventory: Inventory = None) -> None:
 )
 def set_secret(name: Annotated[str, typer.Argument(help="Such as DATABASE_URL.")], inventory: Inventory = None) -> None:
     """Set a secret: typed without echo, or read from standard input. Never an argument."""
+    from roadbed.engine.errors import InventoryError
     from roadbed.engine.load import load
     from roadbed.engine.secrets import Secrets
 
     stack = load(inventory)
     value = typer.prompt(name, hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
+    if not value:
+        raise InventoryError(f"{name}: no value was given. Type one, or send one to standard input")
     Secrets(stack.beside(".secrets.age")).set(name, value)
 
 

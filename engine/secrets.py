@@ -7,6 +7,7 @@ https://age-encryption.org/v1.
 """
 
 import base64
+import contextlib
 import json
 import os
 import secrets as random
@@ -87,14 +88,22 @@ def identity_path() -> Path:
     return Path(os.environ.get("ROADBED_IDENTITY") or "~/.config/roadbed/identity.age").expanduser()
 
 
+def _make_identity(path: Path) -> None:
+    """Whole at once, and never over another: two first runs at the same time use the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(f"{pyrage.x25519.Identity.generate()}\n")
+    with contextlib.suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()
+
+
 def identity() -> pyrage.x25519.Identity:
     """The private key, made (mode 600) when there is none. Raises InventoryError when the file is none."""
     path = identity_path()
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{pyrage.x25519.Identity.generate()}\n")
+        _make_identity(path)
     try:
         lines = [line for line in path.read_text().split() if line.startswith("AGE-SECRET-KEY-")]
         return pyrage.x25519.Identity.from_str(lines[0])
