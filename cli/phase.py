@@ -173,6 +173,8 @@ def _limited(stack: "Inventory", limit: str | None) -> list[str]:
     if limit is None:
         return list(stack.hosts)
     names = [name.strip() for name in limit.split(",") if name.strip()]
+    if not names:  # an unset variable of a script must not mean every host
+        raise InventoryError(f"--limit: names no host. Hosts: {', '.join(stack.hosts)}")
     for name in names:
         if name not in stack.hosts:
             raise InventoryError(f"--limit: there is no host {name}. Hosts: {', '.join(stack.hosts)}")

@@ -86,6 +86,7 @@ MISTAKES = [
     (["phase1", "-i", "prod"], "there is no file inventories/prod.yml", 2),
     (["phase1", "-i", "bad.yml"], "app/nam: unknown key. Did you mean name?", 2),
     (["phase1", "-i", "good.yml", "--limit", "two"], "--limit: there is no host two. Hosts: one", 2),
+    (["phase1", "-i", "good.yml", "--limit", ""], "--limit: names no host. Hosts: one", 2),
     (["phase1", "-i", "good.yml"], "app/source: ", 2),
     (["verify", "phase9", "-i", "good.yml"], "phase: there is no phase9. Phases: phase1", 2),
     (["phase9"], "No such command 'phase9'", 2),
