@@ -86,20 +86,29 @@ def assert_sound(stack: Stack) -> list[str]:
     return finished
 
 
+def locate(first: dict[str, Any], moment: float) -> tuple[int, float, int]:
+    """Which change was under way at ``moment`` (0 to 1) of a run, for how many seconds, and of how many changes."""
+    times = [item["seconds"] for item in first["operations"] if item["status"] == "changed"]
+    left = moment * sum(times)
+    for place, took in enumerate(times):
+        if left < took:
+            return place, left, len(times)
+        left -= took
+    raise AssertionError("a moment within the run")
+
+
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_fresh_machine_killed_at_a_random_moment_converges(stack: Stack, number: int) -> None:
-    """The moments are spread over the whole run: within one of its operations, wherever the load puts that in time."""
-    dice = random.Random(SEED + number)  # noqa: S311
-    operations = [item for item in stack.first["operations"] if item["status"] == "changed"]
-    place = int(dice.uniform(number, number + 1) * len(operations) / ROUNDS)
-    delay = dice.uniform(0, operations[place]["seconds"])
+    """The moments are spread over the time of a whole run, and found again by its operations under any load."""
+    moment = random.Random(SEED + number).uniform(number, number + 1) / ROUNDS  # noqa: S311
+    place, delay, operations = locate(stack.first, moment)
     nspawn.reset([HOST])
     stack.path.with_name("stack.known_hosts").unlink()
     run = start(stack)
     last = list(islice(follow(run), place))[-1:]
     time.sleep(delay)
     busy = kill(run)
-    print(f"\nkilled in operation {place} of {len(operations)}, {delay:.2f} s after {last}")
+    print(f"\nkilled in operation {place} of {operations}, {delay:.2f} s after {last}")
     assert busy
     finished = assert_sound(stack)
     print(f"the next run changed {len(finished)} operations")
