@@ -3,7 +3,7 @@
 import shlex
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pyinfra.operations import apt, systemd
 
 from .database import endpoint
@@ -24,7 +24,9 @@ ADMIN = "roadbed"
 PORT = PORTS["pooler"][0]
 FOLDER = "/etc/pgbouncer"
 CHECK = "/usr/local/lib/roadbed/pgbouncer-check"
-RECONNECT = f"runuser -u postgres -- psql -X -q -h /run/postgresql -p {PORT} -U pgbouncer pgbouncer -c RECONNECT"
+RECONNECT = (
+    f"cd / && runuser -u postgres -- psql -X -q -h /run/postgresql -p {PORT} -U pgbouncer pgbouncer -c RECONNECT"
+)
 """Shell text for after a migration: server connections are replaced as they come free, and with them what they
 remember of the old schema ("cached plan must not change result type")."""
 VERSIONS = {"jammy": (1, 16), "bookworm": (1, 18), "noble": (1, 22)}
@@ -50,6 +52,13 @@ class PgbouncerSettings(Settings):
     query_wait: int = Field(
         20, ge=1, le=600, description="Longest wait of a query for a free server connection in seconds."
     )
+
+    @field_validator("pool_size", "max_client_conn")
+    @classmethod
+    def _at_least_one(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{value} is below 1. Write auto, or a number of connections")
+        return value
 
 
 def version(ctx: "Context", host: str | None = None) -> tuple[int, int]:

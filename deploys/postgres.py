@@ -30,7 +30,19 @@ RESTORE_CHECK = "/usr/local/lib/roadbed/restore-check"
 BACKUPS = "/var/backups/roadbed"
 TIMER = "roadbed-backup.timer"
 WRONG_RULES = "SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL"
-FORBIDDEN = ("postgres", "template0", "template1")
+FORBIDDEN = (
+    "all",
+    "none",
+    "postgres",
+    "public",
+    "replication",
+    "samegroup",
+    "samerole",
+    "sameuser",
+    "template0",
+    "template1",
+)
+"""Names that mean something else in SQL or in pg_hba.conf."""
 
 
 class PostgresSettings(Settings):

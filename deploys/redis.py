@@ -16,6 +16,7 @@ from .files import DAEMON_RELOAD, settle, write_file, write_template
 from .memory import planned
 from .model import Settings
 from .peers import PORTS, listen_addresses
+from .sizing import RESERVED_MB
 
 if TYPE_CHECKING:
     from .context import Context
@@ -61,19 +62,21 @@ class RedisSettings(Settings):
 
 
 def memory_mb(ctx: "Context", instance: str) -> int:
-    """``maxmemory`` of an instance in MiB. Raises ValueError, with the sum, when it is too small to be of use."""
-    settings = ctx.inventory.redis
-    own, part = (
-        (settings.cache_memory, CACHE_SHARE) if instance == "cache" else (settings.durable_memory, DURABLE_SHARE)
-    )
-    room = planned(ctx, "cache")
-    size = own if isinstance(own, int) else int(room * part)
-    if size < LEAST_MB:
+    """``maxmemory`` of an instance in MiB. Raises ValueError, with the sum, for too little or more than there is."""
+    settings, room = ctx.inventory.redis, planned(ctx, "cache")
+    wanted = {"cache": (settings.cache_memory, CACHE_SHARE), "durable": (settings.durable_memory, DURABLE_SHARE)}
+    sizes = {name: own if isinstance(own, int) else int(room * part) for name, (own, part) in wanted.items()}
+    if sizes[instance] < LEAST_MB:
         raise ValueError(
-            f"redis/{instance}_memory: {size} MiB of the {room} MiB that the role cache has here are too few. "
-            f"At least {LEAST_MB} MiB: use a larger machine or fewer roles"
+            f"redis/{instance}_memory: {sizes[instance]} MiB of the {room} MiB that the role cache has here are too "
+            f"few. At least {LEAST_MB} MiB: use a larger machine or fewer roles"
         )
-    return size
+    if sum(sizes.values()) > ctx.me.memory_mb - RESERVED_MB:
+        raise ValueError(
+            f"redis/{instance}_memory: {sizes['cache']} MiB for the cache and {sizes['durable']} MiB durable are more "
+            f"than the {ctx.me.memory_mb} MiB of this host less {RESERVED_MB} MiB for the system. Lower one"
+        )
+    return sizes[instance]
 
 
 def acl(ctx: "Context", instance: str) -> str:
@@ -82,7 +85,7 @@ def acl(ctx: "Context", instance: str) -> str:
     ``default`` is off, so that nobody gets in without a name. The app's commands on the cache are counted
     out and its keys have one prefix; on the durable instance it may do everything that is not dangerous.
     """
-    name, version = ctx.inventory.app.name, VERSIONS.get(ctx.me.codename, (8, 0))
+    name, version = _app_user(ctx), VERSIONS.get(ctx.me.codename, (8, 0))
     channels = version >= (6, 2)
     if instance == "cache":
         known = [command for command in CACHE_COMMANDS if version >= SINCE.get(command, (0, 0))]
@@ -95,6 +98,13 @@ def acl(ctx: "Context", instance: str) -> str:
     }
     lines = ["user default off resetkeys -@all", *(f"user {user} on {rest}" for user, rest in users.items())]
     return "\n".join(lines) + "\n"
+
+
+def _app_user(ctx: "Context") -> str:
+    name = ctx.inventory.app.name
+    if name == "default":
+        raise ValueError("app/name: Redis keeps the name 'default' for those who give none. Choose another")
+    return name
 
 
 def _hashed(ctx: "Context", secret: str) -> str:
@@ -115,6 +125,9 @@ def deploy(ctx: "Context") -> None:
     """Both instances, with their users, in a sandbox. The distribution's single instance never starts."""
     if ctx.inventory.redis.external:
         return
+    systemd.service(
+        name="Stop the single instance of the package", service="redis-server.service", running=False, enabled=None
+    )
     files.link(
         name="Keep the single instance of the package from starting",
         path="/etc/systemd/system/redis-server.service",

@@ -1,5 +1,6 @@
 """The URLs by which the app reaches its data, with the parameters that its database driver needs."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlencode
 
@@ -54,7 +55,8 @@ def parameters(ctx: "Context", driver: Driver | None) -> dict[str, str]:
 def database_url(ctx: "Context", driver: Driver | None = None) -> str:
     """DATABASE_URL: through PgBouncer where a host has the role pooler. Raises ValueError without a database."""
     if not pooled(ctx):
-        return _url(endpoint(ctx, ctx.name), parameters(ctx, driver))
+        direct = endpoint(ctx, ctx.name)
+        return _url(replace(direct, tls=_mode(direct, driver)), parameters(ctx, driver))
     pooler, database = serving(ctx, "pooler"), endpoint(ctx, ctx.name)
     behind = Endpoint(
         address_of(ctx, pooler), PORTS["pooler"][0], database.name, database.user, database.password, "disable"
@@ -62,9 +64,18 @@ def database_url(ctx: "Context", driver: Driver | None = None) -> str:
     return _url(behind, parameters(ctx, driver))
 
 
-def direct_database_url(ctx: "Context") -> str:
-    """DIRECT_DATABASE_URL: past PgBouncer, as the owner of the schema. Raises ValueError without a database."""
-    return _url(endpoint(ctx, ctx.name, owner=True), {})
+def direct_database_url(ctx: "Context", driver: Driver | None = None) -> str:
+    """DIRECT_DATABASE_URL: past PgBouncer, as the owner of the schema. Raises ValueError without a database.
+
+    pg takes ``sslmode=require`` for a certificate that has to be verified, unlike libpq; the server's own
+    certificate cannot be (https://www.npmjs.com/package/pg-connection-string).
+    """
+    database = endpoint(ctx, ctx.name, owner=True)
+    return _url(replace(database, tls=_mode(database, driver)), {})
+
+
+def _mode(database: Endpoint, driver: Driver | None) -> str:
+    return "no-verify" if (driver, database.tls) == ("pg", "require") else database.tls
 
 
 def _url(database: Endpoint, extra: dict[str, str]) -> str:

@@ -77,6 +77,7 @@ def test_app_reads_and_writes_rows(connect: Connect, table: str) -> None:
         "INSERT INTO TABLE_NAME (word) VALUES ('one')",
         "UPDATE TABLE_NAME SET word = 'two'",
         "SELECT id, word FROM TABLE_NAME",
+        "DELETE FROM TABLE_NAME",
     ]
     rows = [app.query(statement.replace("TABLE_NAME", table)) for statement in statements]
     assert rows == [[], [], [["1", "two"]], []]

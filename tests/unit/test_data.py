@@ -1,7 +1,9 @@
 """Redis, PostgreSQL and PgBouncer: their files, who may talk to them, and the URLs that the app gets."""
 
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -104,6 +106,22 @@ def test_memory_of_redis(make: Make) -> None:
         redis.memory_mb(make(memory_mb=1024), "durable")
 
 
+def test_more_memory_than_there_is(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"4000 MiB for the cache and 79 MiB durable are more than the 4096 MiB"):
+        redis.memory_mb(make(redis={"cache_memory": 4000}), "cache")
+
+
+def test_a_name_that_redis_keeps(make: Make) -> None:
+    with pytest.raises(ValueError, match="app/name: Redis keeps the name 'default'"):
+        redis.acl(make(app={"name": "default"}), "cache")
+
+
+@pytest.mark.parametrize("block", [{"pool_size": 0}, {"max_client_conn": -1}])
+def test_no_pool_without_connections(make: Make, block: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"is below 1\. Write auto"):
+        make(pgbouncer=block)
+
+
 @pytest.mark.parametrize(("codename", "setinfo"), [("bookworm", False), ("trixie", True)])
 def test_users_of_redis(make: Make, codename: str, setinfo: bool) -> None:
     cache = redis.acl(make(codename=codename), "cache")
@@ -128,7 +146,7 @@ def test_settings_of_redis_by_version(make: Make) -> None:
 def test_names_of_the_database(make: Make) -> None:
     ctx = make(app={"name": "my-shop"})
     assert (postgres.database_name(ctx), postgres.owner_name(ctx)) == ("my_shop", "my_shop_owner")
-    for name in ("template1", "pg-shop"):
+    for name in ("template1", "pg-shop", "all"):
         with pytest.raises(ValueError, match="app/name: PostgreSQL keeps the name"):
             postgres.database_name(make(app={"name": name}))
 
@@ -189,7 +207,8 @@ def test_state_of_the_users(make: Make) -> None:
 )
 def test_scripts_are_sound_shell(make: Make, component: str, script: str, values: dict[str, str]) -> None:
     text = render(component, script, make(), **values)
-    subprocess.run([text.splitlines()[0].removeprefix("#!"), "-n"], input=text, text=True, check=True)
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    subprocess.run([shellcheck, "-"], input=text, text=True, check=True)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +240,7 @@ def test_urls(make: Make) -> None:
     assert unquote(urlsplit(urls.database_url(ctx)).password or "") == SECRETS["postgres_app_password"]
     assert urls.direct_database_url(ctx).startswith("postgresql://shop_owner:postgres_owner_password")
     assert urls.direct_database_url(ctx).endswith("@10.0.0.13:5432/shop?sslmode=require")
+    assert urls.direct_database_url(ctx, "pg").endswith("?sslmode=no-verify")
     assert urls.cache_url(ctx).startswith("redis://shop:redis_cache_password%2F")
     assert urls.cache_url(ctx).endswith("@10.0.0.13:6379/0")
     assert urls.durable_url(ctx).endswith("@10.0.0.13:6380/0")
