@@ -10,7 +10,7 @@ from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 from pyinfra.operations import apt, files
 
-from .environment import environment, environment_file
+from .environment import CONTROL, environment, environment_file
 from .files import DAEMON_RELOAD, settle, write_file, write_template
 from .model import Settings
 from .render import render
@@ -80,6 +80,8 @@ class AppSettings(Settings):
                 raise ValueError(f"'{name}' is not the name of an environment variable. Use A-Z, 0-9 and _")
             if name in RESERVED_ENV:
                 raise ValueError(f"'{name}' is set by the service itself. Remove it from env or secrets")
+        if bad := [name for name, value in self.env.items() if CONTROL.search(value)]:
+            raise ValueError(f"the value of {bad[0]} in env has a control character. Remove it")
         if both := sorted(set(self.env) & set(self.secrets)):
             raise ValueError(f"{', '.join(both)}: in env and in secrets. Keep the one in secrets")
         if self.port + len(SLOTS) * MAX_REPLICAS > 65536:

@@ -11,6 +11,9 @@ AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 KEEP_ALIVE_MS = 75_000
 """Milliseconds: longer than the 60 s nginx keeps an idle upstream connection, else it uses a closed one (502)."""
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+"""Characters for which systemd refuses a whole EnvironmentFile=."""
+
 
 def app_address(ctx: "Context", host: str) -> str:
     """The address on which the instances of ``host`` listen.
@@ -61,7 +64,7 @@ def environment_file(values: dict[str, str]) -> str:
     """
     lines = []
     for name, value in sorted(values.items()):
-        if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", value):
+        if CONTROL.search(value):
             raise ValueError(f"app: the value of {name} has a control character. Remove it")
         quoted = re.sub(r'(["\\`$])', r"\\\1", value)
         lines.append(f'{name}="{quoted}"\n')

@@ -88,8 +88,8 @@ class Inventory(Settings):
     @classmethod
     def _names(cls, hosts: dict[str, Host]) -> dict[str, Host]:
         for name in hosts:
-            if not re.match(HOST_NAME, name):
-                raise ValueError(f"'{name}' is not a host name. Use lower-case letters, digits and dashes")
+            if not re.fullmatch(HOST_NAME, name):
+                raise ValueError(f"{name!r} is not a host name. Use lower-case letters, digits and dashes")
         return hosts
 
     @model_validator(mode="after")
@@ -128,8 +128,8 @@ def _is_address(value: str) -> bool:
     try:
         ipaddress.ip_address(value)
     except ValueError:
-        return bool(DNS_NAME.match(value)) and not re.fullmatch(r"[0-9.]+", value)
-    return True
+        return bool(DNS_NAME.fullmatch(value)) and not re.fullmatch(r"[0-9.]+", value)
+    return "%" not in value  # a zone (RFC 4007) means nothing on another host, and may hold any character
 
 
 def _duplicates(hosts: dict[str, Host]) -> list[str]:

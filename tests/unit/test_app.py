@@ -49,6 +49,7 @@ def launch(launcher: Path, name: str, instance: str) -> "subprocess.CompletedPro
         ({"secrets": ["1ST"]}, "is not the name of an environment variable"),
         ({"env": {"PORT": "80"}}, "is set by the service itself"),
         ({"env": {"TOKEN": "1"}, "secrets": ["TOKEN"]}, "in env and in secrets"),
+        ({"env": {"TITLE": "a\rb"}}, "the value of TITLE in env has a control character"),
         ({"port": 64990}, None),
         ({"name": "nginx"}, "is the name of a system user"),
     ],

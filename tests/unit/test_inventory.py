@@ -23,6 +23,12 @@ MISTAKES = [
     ("192.0.2.11", "192.0.2.10", "hosts/app-1/address: 192.0.2.10 is also hosts/web-1/address."),
     ("private: 10.0.0.11", "private: 192.0.2.10", "hosts/app-1/private: 192.0.2.10 is also hosts/web-1/address."),
     ("192.0.2.11", "192.0.2.311", "hosts/app-1/address: '192.0.2.311' is neither an IP address nor a DNS name."),
+    (
+        "192.0.2.11",
+        "'fe80::1%eth0; x'",
+        "hosts/app-1/address: 'fe80::1%eth0; x' is neither an IP address nor a DNS name.",
+    ),
+    ("app-1:", '"app-1\\n":', "hosts: 'app-1\\n' is not a host name."),
     ("roles: [app]", "roles: [web]", "hosts: no host has the role app. Add it to the roles of a host"),
     ("roles: [app]", "roles: []", "hosts/app-1/roles: has no role."),
     ("app-1:", "App_1:", "hosts: 'App_1' is not a host name."),
