@@ -23,7 +23,7 @@ from .conftest import Stack, spec
 from .tiny import tiny_stack, untouched
 
 TARGET = spec("bad-1", 121, "trixie")
-JUMP = spec("jump-1", 123, "bookworm", memory=256)
+JUMP = spec("jump-1", 123, "bookworm")
 ONLY_THE_JUMP_HOST = f"""
 nft add table inet fence
 nft add chain inet fence input '{{ type filter hook input priority 0; }}'
