@@ -19,7 +19,7 @@ from roadbed.engine.session import Session
 from . import instances
 from .artefact import Artefact
 from .decide import Plan, decide
-from .gate import gate
+from .gate import gate, wait_for_queue
 from .host_state import HostState, inspect
 from .protocols import Run
 from .scope import incomplete
@@ -95,11 +95,7 @@ class _Rollout:
         self._start(plan, states)
         self.stages.stage(plan.publish, "Give nginx the files of the release", self._publish)
         self._switch(plan)
-        self.stages.stage(
-            plan.retire,
-            "Stop the instances of before",
-            lambda session, host: instances.stop(session, self.app, plan.retire[host]),
-        )
+        self.stages.stage(plan.retire, "Stop the instances of before", lambda s, host: self._retire(s, host, plan))
         self._finish(plan, states)
 
     def _upload(self, session: Session, host: str) -> str:
@@ -163,6 +159,11 @@ class _Rollout:
         self.stages.ask(plan.switch, title, lambda session, _: instances.remove_flags(session, self.app, plan.slot))
         time.sleep(SETTLE)
         self.stages.tell(plan.switch, title, "changed", time.monotonic() - started)
+
+    def _retire(self, session: Session, host: str, plan: Plan) -> None:
+        address = app_address(self.contexts[host], host)
+        wait_for_queue(session, self.app, plan.release, address, plan.retire[host])
+        instances.stop(session, self.app, plan.retire[host])
 
     def _finish(self, plan: Plan, states: Mapping[str, HostState]) -> None:
         """What is left once the release serves: links, old releases, and last the debt."""

@@ -1,6 +1,7 @@
 # Removes releases that are not kept, what they cached, and the client files only they had.
 # Given: app, root (/srv/<app>), keep (ids, one a line).
 set -eu
+renice -n 10 $$ > /dev/null # the site has the CPU first
 export LC_ALL=C
 exec 9> "$root/.lock"
 flock -w 300 9

@@ -1,6 +1,7 @@
 # Prepares the folder of a new release and says which of its files the host lacks, one path a line.
 # Given: root (/srv/<app>), id, sums (the uploaded list of files, in the format of sha256sum).
 set -eu
+renice -n 10 $$ > /dev/null # the site has the CPU first
 export LC_ALL=C
 mkdir -p "$root/releases" "$root/slots"
 # A script of a run that was killed may still be at work.

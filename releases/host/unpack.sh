@@ -3,6 +3,7 @@
 # public and static (folders inside the release), writable (folders inside the release, one a line),
 # group (of the app; root on a host that only serves files).
 set -eu
+renice -n 10 $$ > /dev/null # the site has the CPU first
 exec 9> "$root/.lock"
 flock -w 300 9
 cd "$root/releases/.$id.partial"
