@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from roadbed.deploys.guard import REVERT_SECONDS
 from roadbed.machines.model import MachineSpec
 
 from .conftest import Stack, make_stack, spec
@@ -54,6 +55,15 @@ def _killed_at_the_second_login(stack: Stack) -> None:
         run.kill()
 
 
+def _lets_in(stack: Stack) -> bool:
+    """Whether a new SSH session gets in; a packet filter that drops takes 10 s to show."""
+    try:
+        stack.ssh(_name(stack), "true", timeout=20)
+    except (AssertionError, subprocess.TimeoutExpired):
+        return False
+    return True
+
+
 def _unfinished(stack: Stack) -> str:
     return stack.ssh(
         _name(stack), "ls -A /var/lib/roadbed/revert /var/lib/roadbed/pending | grep -v -e : -e '^$' || true"
@@ -71,6 +81,19 @@ def test_rules_that_lock_us_out_are_undone(stack: Stack) -> None:
     reason = _converge(stack, "firewall")["failed"][_name(stack)]
     assert "a new SSH session could not log in" in reason
     assert "What was there before is back in force" in reason
+    assert CONTROL in stack.ssh(_name(stack), PASSES)
+    assert _unfinished(stack) == ""
+
+
+def test_a_run_that_dies_with_the_door_shut_is_undone_by_the_timer(stack: Stack) -> None:
+    """Nobody can log in, and the host opens the way again by itself."""
+    stack.write(firewall={"ssh_from": ["192.0.2.0/24"]})
+    began = time.monotonic()
+    _killed_at_the_second_login(stack)
+    assert not _lets_in(stack)
+    while not _lets_in(stack):
+        assert time.monotonic() - began < REVERT_SECONDS + 60
+    print(f"\nlocked out for {time.monotonic() - began:.0f} s")
     assert CONTROL in stack.ssh(_name(stack), PASSES)
     assert _unfinished(stack) == ""
 
