@@ -18,8 +18,9 @@ def build(job: Job, release: str) -> BuildInfo:
     """Builds ``release`` in a fresh copy of the source. Raises BuildFailed with the end of the log."""
     log = BuildLog(job.work / "build.log")
     source.copy(job.project.root, job.files, job.copy)
-    runtime_files.copy_all(job.work / "runtime")
     _put_managers_on_path(job)
+    handlers = runtime_files.cache_handlers(job.toolchain, _environment(job, {}), log)
+    runtime_files.copy_all(job.work / "runtime", handlers)
     _install(job, log)
     _next_build(job, release, log)
     info = find_build(job.folder)

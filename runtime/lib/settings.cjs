@@ -1,14 +1,16 @@
 "use strict";
 /**
  * What Roadbed sets in a project's Next.js configuration. One entry a setting: `apply` gets the complete
- * configuration (Next.js has merged its defaults) and the environment, changes the former in place, and
- * returns a note for the build log or nothing. The project's own value wins.
+ * configuration (Next.js has merged its defaults), the environment and the paths of the cache handlers, changes
+ * the first in place, and returns a note for the build log or nothing. The project's own value wins.
  */
 
 const MIB = 1024 * 1024;
 
 /** Per server process. Next.js alone would take half of the free disk (16.4, disk-lru-cache). */
 const IMAGE_CACHE_MIB = 256;
+
+const NOT_SHARED = ": Roadbed does not share what it caches";
 
 const settings = [
   {
@@ -57,19 +59,40 @@ const settings = [
       return undefined;
     },
   },
+  {
+    name: "cacheHandler",
+    apply(config, _env, handlers) {
+      if (config.cacheHandler) return kept("cacheHandler", config.cacheHandler, NOT_SHARED);
+      if (handlers) config.cacheHandler = handlers.cacheHandler;
+      return undefined;
+    },
+  },
+  {
+    name: "cacheHandlers",
+    apply(config, _env, handlers) {
+      // 15 has it under experimental. Keys without a value are present, and would win over ours when merged.
+      const place = "cacheHandlers" in config ? config : config.experimental;
+      if (!place || !("cacheHandlers" in place)) return undefined;
+      const own = Object.fromEntries(Object.entries(place.cacheHandlers ?? {}).filter(([, path]) => path));
+      if (handlers) place.cacheHandlers = { default: handlers.useCache, remote: handlers.useCache, ...own };
+      const names = Object.keys(own).join(", ");
+      return names ? kept("cacheHandlers", names, NOT_SHARED) : undefined;
+    },
+  },
 ];
 
-function kept(name, value) {
-  return `kept the app's own ${name} (${value})`;
+function kept(name, value, consequence = "") {
+  return `kept the app's own ${name} (${value})${consequence}`;
 }
 
 /**
  * Applies every setting to `config` in place.
+ * @param {{cacheHandler: string, useCache: string}} [handlers] absolute paths of the cache handlers
  * @returns {string[]} a note for each setting that the app has made itself
  * @throws {Error} when the project cannot be deployed as a server, or an environment value is unusable
  */
-function applySettings(config, env) {
-  return settings.map((setting) => setting.apply(config, env)).filter(Boolean);
+function applySettings(config, env, handlers) {
+  return settings.map((setting) => setting.apply(config, env, handlers)).filter(Boolean);
 }
 
 module.exports = { applySettings };

@@ -57,3 +57,36 @@ test("without a release there is no deployment id", () => {
   applySettings(config, {});
   assert.equal(config.deploymentId, undefined);
 });
+
+const handlers = { cacheHandler: "/p/cache-handler.cjs", useCache: "/p/use-cache.cjs" };
+
+test("the cache handlers go where the version has them", () => {
+  const sixteen = complete({ cacheHandlers: { default: undefined, remote: undefined, static: undefined } });
+  assert.deepEqual(applySettings(sixteen, {}, handlers), []);
+  assert.equal(sixteen.cacheHandler, "/p/cache-handler.cjs");
+  assert.deepEqual(sixteen.cacheHandlers, { default: "/p/use-cache.cjs", remote: "/p/use-cache.cjs" });
+  const fifteen = complete({ experimental: { cacheHandlers: { default: undefined } } });
+  applySettings(fifteen, {}, handlers);
+  assert.deepEqual(fifteen.experimental.cacheHandlers, { default: "/p/use-cache.cjs", remote: "/p/use-cache.cjs" });
+  const older = complete({ experimental: {} });
+  applySettings(older, {}, handlers);
+  assert.equal(older.cacheHandler, "/p/cache-handler.cjs");
+  assert.deepEqual(older.experimental, {});
+});
+
+test("the app's own cache handlers win, and the build log says what that means", () => {
+  const config = complete({ cacheHandler: "./mine.js", cacheHandlers: { default: undefined, remote: "./remote.js" } });
+  assert.deepEqual(applySettings(config, {}, handlers), [
+    "kept the app's own cacheHandler (./mine.js): Roadbed does not share what it caches",
+    "kept the app's own cacheHandlers (remote): Roadbed does not share what it caches",
+  ]);
+  assert.equal(config.cacheHandler, "./mine.js");
+  assert.deepEqual(config.cacheHandlers, { default: "/p/use-cache.cjs", remote: "./remote.js" });
+});
+
+test("without handlers nothing changes", () => {
+  const config = complete({ cacheHandlers: { default: undefined } });
+  applySettings(config, {});
+  assert.equal(config.cacheHandler, undefined);
+  assert.deepEqual(config.cacheHandlers, { default: undefined });
+});
