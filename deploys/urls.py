@@ -36,6 +36,18 @@ def prepared_statements(ctx: "Context") -> bool:
     return not pooled(ctx) or version(ctx, serving(ctx, "pooler")) >= PREPARED_SINCE
 
 
+def prepared_note(ctx: "Context") -> str:
+    """What the user has to know where prepared statements by name do not work; empty where they do."""
+    if prepared_statements(ctx):
+        return ""
+    pooler = serving(ctx, "pooler")
+    number = ".".join(str(part) for part in version(ctx, pooler))
+    return (
+        f"pgbouncer: {pooler} has PgBouncer {number}, which knows no prepared statements. Prisma and postgres.js are told "
+        "so in DATABASE_URL; with pg, give no query a name. Newer: pgbouncer/source: pgdg, or Debian 13"
+    )
+
+
 def parameters(ctx: "Context", driver: Driver | None) -> dict[str, str]:
     """What the driver must be told in the URL.
 

@@ -218,6 +218,7 @@ def test_scripts_are_sound_shell(make: Make, component: str, script: str, values
 def test_prepared_statements(make: Make, codename: str, source: str, prepared: bool) -> None:
     ctx = make("app-1", SPREAD, codename=codename, pgbouncer={"source": source})
     assert urls.prepared_statements(ctx) == prepared
+    assert ("pool-1 has PgBouncer 1.18" in urls.prepared_note(ctx)) == (not prepared)
     extra = {} if prepared else {"pgbouncer": "true"}
     assert urls.parameters(ctx, "prisma") == {"connection_limit": "5", **extra}
     assert urls.parameters(ctx, "postgres") == {"max": "5", **({} if prepared else {"prepare": "false"})}
