@@ -21,6 +21,8 @@ from .errors import HostUnreachable, OperationFailed
 
 PENDING = "/var/lib/roadbed/pending"
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+UPLOAD_SECONDS = 300
+"""Longest silence of a host that takes a file: its disk may be slow, but a disk that hangs is an error."""
 BEGIN = f"umask 022; export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PATH={ROOT_PATH}\n"
 
 
@@ -144,6 +146,7 @@ class Session:
         Raises OperationFailed, with what the host said, and leaves no part of the file behind.
         """
         channel = self._open_channel()
+        channel.settimeout(UPLOAD_SECONDS)
         prefix, place = self._become.replace("exec ", "", 1), shlex.quote(remote)
         channel.exec_command(f"{prefix} -c {shlex.quote(f'umask 077; cat > {place} || {{ rm -f {place}; exit 1; }}')}")
         with self._broken_is_unreachable(), local.open("rb") as file:
