@@ -201,36 +201,44 @@ READABLE = (
 )
 
 
-def test_no_secret_is_seen_on_the_way_or_left_readable(pair: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def guarded(pair: Stack) -> Iterator[Stack]:
+    """The pair, whose app may be given a secret for the time being."""
+    yield pair
+    pair.write(app={"secrets": []})
+    pair.converge()
+
+
+def test_no_secret_is_seen_on_the_way_or_left_readable(guarded: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """A changed secret goes to the machines while every command line is read; then all that anybody can read is."""
     token = "token-" + os.urandom(12).hex()
-    store = ["secrets", "set", "REVALIDATE_TOKEN", "-i", str(pair.path)]
-    subprocess.run([PROVISION, *store], input=token, text=True, check=True, env=pair.environment)
-    monkeypatch.setenv("ROADBED_IDENTITY", pair.environment["ROADBED_IDENTITY"])
-    secrets = Secrets(load(str(pair.path)).beside(".secrets.age"))
-    needles = [token, secrets.get(ACTION_KEY), Path(pair.environment["ROADBED_IDENTITY"]).read_text().split()[-1]]
-    pair.write(app={"secrets": ["REVALIDATE_TOKEN"]})
+    store = ["secrets", "set", "REVALIDATE_TOKEN", "-i", str(guarded.path)]
+    subprocess.run([PROVISION, *store], input=token, text=True, check=True, env=guarded.environment)
+    monkeypatch.setenv("ROADBED_IDENTITY", guarded.environment["ROADBED_IDENTITY"])
+    secrets = Secrets(load(str(guarded.path)).beside(".secrets.age"))
+    needles = [token, secrets.get(ACTION_KEY), Path(guarded.environment["ROADBED_IDENTITY"]).read_text().split()[-1]]
+    guarded.write(app={"secrets": ["REVALIDATE_TOKEN"]})
     listener = Listener()
     listener.start()
-    done = pair.provision("phase1", "--json", "--verbose")
+    done = guarded.provision("phase1", "--json", "--verbose")
     listener.over.set()
     listener.join()
     assert any(b"systemctl" in line for line in listener.seen)
-    said = done.stdout + done.stderr + pair.path.read_text() + secrets.path.read_bytes().decode("latin-1")
+    said = done.stdout + done.stderr + guarded.path.read_text() + secrets.path.read_bytes().decode("latin-1")
     for needle in needles:
         assert needle not in said
         assert not [line for line in listener.seen if needle.encode() in line]
     for name in PAIR:
-        with Site(pair.address(name)) as site:  # the secret has arrived where it belongs
+        with Site(guarded.address(name)) as site:  # the secret has arrived where it belongs
             wanted = {"json": {"tag": "prices"}, "headers": {"Authorization": f"Bearer {token}"}}
             assert site.post("/api/revalidate", **wanted).status_code == 200
             assert site.post("/api/revalidate", json={"tag": "prices"}).status_code == 401
-        pair.ssh(name, "umask 077; cat > /root/needles", stdin="\n".join(needles[:2]) + "\n")
+        guarded.ssh(name, "umask 077; cat > /root/needles", stdin="\n".join(needles[:2]) + "\n")
         try:
-            assert pair.ssh(name, READABLE) == ""
-            assert pair.ssh(name, "journalctl --no-pager -o export | grep -cFaf /root/needles; true").strip() == "0"
+            assert guarded.ssh(name, READABLE) == ""
+            assert guarded.ssh(name, "journalctl --no-pager -o export | grep -cFaf /root/needles; true").strip() == "0"
         finally:
-            pair.ssh(name, "rm /root/needles")
+            guarded.ssh(name, "rm /root/needles")
 
 
 def answers(address: str) -> bool:
