@@ -118,6 +118,21 @@ def test_a_server_writes_beside_its_release_and_not_into_it(site: Site) -> None:
     assert site.run(f"find {folder} -user {NAME}") == ""
 
 
+def test_a_link_that_the_app_puts_where_its_cache_belongs_leads_root_nowhere(site: Site) -> None:
+    """The app owns its cache folder. A release whose list is damaged is brought again, and its cache made anew."""
+    release = site.current()
+    cache = f"/var/cache/{NAME}/{release}"
+    site.run(f"mkdir /root/trap && mv {cache} {cache}.aside && runuser -u {NAME} -- ln -s /root/trap {cache}")
+    site.run(f"echo >> {ROOT}/releases/{release}/.roadbed/files.sha256")
+    result = site.stack.converge()
+    assert f"Upload release {release}" in operations(result, "changed")
+    assert site.run("ls -A /root/trap") == ""
+    assert site.run(f"stat -c '%F %U' {cache}") == f"directory {NAME}"
+    assert site.run(f"find {cache} ! -user {NAME}") == ""
+    site.run(f"rmdir /root/trap && rm -r {cache}.aside")
+    site.settled(release)
+
+
 def test_a_second_run_builds_nothing_and_touches_no_process(site: Site) -> None:
     before = site.pids()
     result = site.stack.converge()
