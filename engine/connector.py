@@ -6,10 +6,12 @@ What this works around in pyinfra 3.10, each once:
 - a fact is asked again by every operation that needs it (pyinfra#17). Here the facts which the
   last run needed are fetched in one round trip and are valid until the first command or file
   that changes something;
+- it evaluates the types of its global arguments anew for every operation and fact: 1 ms of processor time each;
 - uploads go through a predictable world-readable file in /tmp (pyinfra#1085). Here the bytes
   go to a private file beside the target.
 """
 
+import functools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +20,8 @@ from io import IOBase
 from pathlib import Path
 from typing import Any
 
+from pyinfra.api import arguments as pyinfra_arguments
+from pyinfra.api import facts as pyinfra_facts
 from pyinfra.api import host as pyinfra_host
 from pyinfra.api.command import StringCommand
 from pyinfra.connectors.base import BaseConnector
@@ -42,6 +46,9 @@ def _get_fact_marked(*args: Any, **kwargs: Any) -> Any:
 
 
 pyinfra_host.get_fact = _get_fact_marked  # type: ignore[attr-defined]
+_global_arguments = functools.cache(pyinfra_arguments.all_global_arguments)
+pyinfra_arguments.all_global_arguments = _global_arguments
+pyinfra_facts.all_global_arguments = _global_arguments  # type: ignore[attr-defined]
 
 
 class FactCache:
