@@ -22,7 +22,7 @@ from .guard import Holds, guarded_file
 from .model import Settings
 from .peers import PORTS, clients, networks_of
 from .render import render
-from .sshd import harden
+from .sshd import harden, soften
 
 if TYPE_CHECKING:
     from .context import Context
@@ -160,6 +160,8 @@ def deploy(ctx: "Context") -> None:
     )
     if settings.ssh_hardening:
         harden(ctx)
+    else:
+        soften(name="Take back the settings of sshd")
     if not settings.enabled:
         systemd.service(name="Stop the firewall", service=UNIT, running=False, enabled=False)
         files.file(name=f"Remove {RULES}", path=RULES, present=False)

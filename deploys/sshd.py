@@ -1,7 +1,12 @@
 """sshd hardening, a part of the firewall component: one file in sshd_config.d, proven before it is kept."""
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from pyinfra import context
+from pyinfra.api.operation import operation
+
+from .files import FileState
 from .guard import guarded_file
 from .render import render
 
@@ -38,3 +43,10 @@ def harden(ctx: "Context") -> None:
         apply=RELOAD,
         prove=PROVE,
     )
+
+
+@operation()
+def soften() -> Generator[str, None, None]:
+    """Takes back what ``harden`` wrote; sshd then uses the settings of the machine's owner alone."""
+    if context.host.get_fact(FileState, path=SETTINGS) is not None:
+        yield f"rm -f {SETTINGS} && {RELOAD}"

@@ -11,7 +11,7 @@ for manifest in "$root"/releases/*/.roadbed/manifest.json; do
     release=${meta%/*}
     state=unknown
     [ ! -f "$meta/state" ] || read -r state < "$meta/state"
-    echo "release ${release##*/} $state $(sha256sum < "$meta/files.sha256" | cut -c 1-64)"
+    echo "release ${release##*/} $state $({ sha256sum < "$meta/files.sha256" || echo -; } 2>/dev/null | cut -c 1-64)"
 done
 for slot in a b c; do
     if target=$(readlink "$root/slots/$slot"); then echo "slot $slot ${target##*/}"; fi
