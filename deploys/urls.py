@@ -43,8 +43,8 @@ def prepared_note(ctx: "Context") -> str:
     pooler = serving(ctx, "pooler")
     number = ".".join(str(part) for part in version(ctx, pooler))
     return (
-        f"pgbouncer: {pooler} has PgBouncer {number}, which knows no prepared statements. Prisma and postgres.js are told "
-        "so in DATABASE_URL; with pg, give no query a name. Newer: pgbouncer/source: pgdg, or Debian 13"
+        f"pgbouncer: {pooler} has PgBouncer {number}, which knows no prepared statements. Prisma and postgres.js are "
+        "told so in DATABASE_URL; with pg, give no query a name. Newer: pgbouncer/source: pgdg, or Debian 13"
     )
 
 

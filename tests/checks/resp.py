@@ -38,11 +38,7 @@ class RedisClient:
 
     def calls(self, commands: list[tuple[str, ...]]) -> list[Any]:
         """The answers to several commands, sent at once. Raises RedisError for the first that was refused."""
-        text = b""
-        for words in commands:
-            parts = [word.encode() for word in words]
-            text += b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-        self._socket.sendall(text)
+        self._socket.sendall(b"".join(_packed(words) for words in commands))
         answers = [self._answer() for _ in commands]
         if refused := [answer for answer in answers if isinstance(answer, RedisError)]:
             raise refused[0]
@@ -61,3 +57,8 @@ class RedisClient:
             return None if rest == "-1" else [self._answer() for _ in range(int(rest))]
         assert kind == b"+", f"not an answer of Redis: {line!r}"
         return rest
+
+
+def _packed(words: tuple[str, ...]) -> bytes:
+    parts = [word.encode() for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
