@@ -39,10 +39,11 @@ def size(app: "AppSettings", cpus: int, memory_mb: int) -> Sizing:
     replicas = app.replicas if isinstance(app.replicas, int) else max(1, min(cpus, room // (2 * COMFORT_MB)))
     share = room // (2 * replicas)
     memory = app.memory if isinstance(app.memory, int) else min(share, 2048)
-    if memory < MINIMUM_MB:
+    if memory < MINIMUM_MB or memory > share:
+        need = max(memory, MINIMUM_MB)
         raise ValueError(
-            f"{replicas} instances need {2 * replicas} x {MINIMUM_MB} MiB during a rollout, but {memory_mb} MiB "
-            f"less {RESERVED_MB} MiB for the system leaves {share} MiB each. "
-            "Lower app/replicas or use a larger machine."
+            f"{replicas} x {need} MiB, twice during a rollout, make {2 * replicas * need} MiB, but {memory_mb} MiB "
+            f"less {RESERVED_MB} MiB for the system leave {room} MiB. "
+            "Lower app/replicas or app/memory, or use a larger machine"
         )
     return Sizing(replicas=replicas, memory_mb=memory, heap_mb=int(memory * HEAP_SHARE))

@@ -83,7 +83,7 @@ def test_only_systemd_will_do(name: str, level: str) -> None:
         (4096, {}, "ok", "4096 MiB, less 384 for the system"),
         (950, {}, "ok", "950 MiB"),
         (512, {}, "error", "512 MiB of memory, 900 MiB are needed. Use a larger machine"),
-        (2048, {"replicas": 20}, "error", "20 instances need 40 x 256 MiB during a rollout"),
+        (2048, {"replicas": 20}, "error", "20 x 256 MiB, twice during a rollout, make 10240 MiB"),
     ],
 )
 def test_memory_must_do_for_the_app(
