@@ -17,7 +17,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Bare Debian and Ubuntu machines to a production Next.js platform, staged, rehearsed and proven.",
     epilog="Exit codes: 0 done; 2 usage or inventory; 3 host unreachable; 4 operation failed; "
-    "5 verification failed; 6 refused.",
+    "5 verification failed; 6 refused; 130 stopped with Ctrl-C.",
 )
 app.add_typer(machine_commands.app, name="machines")
 app.add_typer(inventory_commands.app, name="inventory")
