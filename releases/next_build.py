@@ -24,6 +24,10 @@ def build(job: Job, release: str) -> BuildInfo:
     _install(job, log)
     _next_build(job, release, log)
     info = find_build(job.folder)
+    if job.version < versions.ADAPTERS:
+        note = old_versions.add_cache_handler(info.dist / "standalone" / info.server, info.dist_name, handlers)
+        if note:
+            job.say(note)
     _check_key(info, job.key)
     return info
 

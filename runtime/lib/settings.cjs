@@ -70,6 +70,7 @@ const settings = [
   {
     name: "cacheHandlers",
     apply(config, _env, handlers) {
+      if (!usesUseCache(config)) return undefined;
       // 15 has it under experimental. Keys without a value are present, and would win over ours when merged.
       const place = "cacheHandlers" in config ? config : config.experimental;
       if (!place || !("cacheHandlers" in place)) return undefined;
@@ -80,6 +81,14 @@ const settings = [
     },
   },
 ];
+
+/**
+ * 'use cache' works behind a switch alone. With the switch on, Next.js refuses routes of the edge runtime; with it
+ * off it has them, and Turbopack (16.4.6) cannot build an edge route handler when cacheHandlers are set.
+ */
+function usesUseCache({ cacheComponents, experimental = {} }) {
+  return Boolean(cacheComponents || experimental.cacheComponents || experimental.useCache || experimental.dynamicIO);
+}
 
 function kept(name, value, consequence = "") {
   return `kept the app's own ${name} (${value})${consequence}`;

@@ -61,13 +61,17 @@ test("without a release there is no deployment id", () => {
 const handlers = { cacheHandler: "/p/cache-handler.cjs", useCache: "/p/use-cache.cjs" };
 
 test("the cache handlers go where the version has them", () => {
-  const sixteen = complete({ cacheHandlers: { default: undefined, remote: undefined, static: undefined } });
+  const none = { default: undefined, remote: undefined, static: undefined };
+  const sixteen = complete({ cacheHandlers: none, cacheComponents: true });
   assert.deepEqual(applySettings(sixteen, {}, handlers), []);
   assert.equal(sixteen.cacheHandler, "/p/cache-handler.cjs");
   assert.deepEqual(sixteen.cacheHandlers, { default: "/p/use-cache.cjs", remote: "/p/use-cache.cjs" });
-  const fifteen = complete({ experimental: { cacheHandlers: { default: undefined } } });
+  const fifteen = complete({ experimental: { useCache: true, cacheHandlers: { default: undefined } } });
   applySettings(fifteen, {}, handlers);
   assert.deepEqual(fifteen.experimental.cacheHandlers, { default: "/p/use-cache.cjs", remote: "/p/use-cache.cjs" });
+  const without = complete({ cacheHandlers: none, experimental: {} });
+  applySettings(without, {}, handlers);
+  assert.deepEqual(without.cacheHandlers, none, "'use cache' is off");
   const older = complete({ experimental: {} });
   applySettings(older, {}, handlers);
   assert.equal(older.cacheHandler, "/p/cache-handler.cjs");
@@ -75,7 +79,8 @@ test("the cache handlers go where the version has them", () => {
 });
 
 test("the app's own cache handlers win, and the build log says what that means", () => {
-  const config = complete({ cacheHandler: "./mine.js", cacheHandlers: { default: undefined, remote: "./remote.js" } });
+  const own = { default: undefined, remote: "./remote.js" };
+  const config = complete({ cacheHandler: "./mine.js", cacheHandlers: own, cacheComponents: true });
   assert.deepEqual(applySettings(config, {}, handlers), [
     "kept the app's own cacheHandler (./mine.js): Roadbed does not share what it caches",
     "kept the app's own cacheHandlers (remote): Roadbed does not share what it caches",
@@ -85,7 +90,7 @@ test("the app's own cache handlers win, and the build log says what that means",
 });
 
 test("without handlers nothing changes", () => {
-  const config = complete({ cacheHandlers: { default: undefined } });
+  const config = complete({ cacheHandlers: { default: undefined }, cacheComponents: true });
   applySettings(config, {});
   assert.equal(config.cacheHandler, undefined);
   assert.deepEqual(config.cacheHandlers, { default: undefined });
