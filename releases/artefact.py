@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import shutil
 import tarfile
 import time
 from collections.abc import Iterable
@@ -76,7 +75,7 @@ def save(tree: Path, manifest: Manifest) -> Artefact:
     (tree / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
     place = cache.release_folder(manifest.app) / manifest.release
     if place.exists():
-        shutil.rmtree(place)
+        cache.remove_tree(place)
     tree.rename(place)
     _prune(manifest.app, place)
     return Artefact(place, manifest)
@@ -103,19 +102,19 @@ def load(file: Path, app: str) -> Artefact:
     """
     wrong = f"app/source: {file} "
     tree = cache.release_folder(app) / f".{file.name}.partial"
-    shutil.rmtree(tree, ignore_errors=True)
+    cache.remove_tree(tree)
     try:
         with tarfile.open(file, "r:gz") as archive:
             archive.extractall(tree, filter="data")
         manifest = Manifest.model_validate_json((tree / MANIFEST).read_bytes())
         damaged = [path for path, entry in manifest.files.items() if _hash(tree / path) != entry.sha256]
     except (OSError, tarfile.TarError, EOFError, ValidationError) as error:
-        shutil.rmtree(tree, ignore_errors=True)
+        cache.remove_tree(tree)
         raise InventoryError(
             f"{wrong}is not a release file: {error}. Point app/source at a project or a release"
         ) from None
     if manifest.app != app or damaged:
-        shutil.rmtree(tree, ignore_errors=True)
+        cache.remove_tree(tree)
         reason = f"is damaged ({damaged[0]})" if damaged else f"is a release of {manifest.app}, not of {app}"
         raise InventoryError(f"{wrong}{reason}. Build it again, or point app/source at the right file")
     return save(tree, manifest)
@@ -147,4 +146,4 @@ def _prune(app: str, fresh: Path) -> None:
     others = sorted(path for path in cache.release_folder(app).glob("[!.]*") if path != fresh)
     for old in others[: -KEPT + 1]:
         if old.stat().st_mtime < before:
-            shutil.rmtree(old)
+            cache.remove_tree(old)

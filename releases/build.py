@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -92,7 +91,7 @@ def _fresh_tree(app: str, release: str) -> Path:
     """An empty folder in the release cache; what an interrupted build left there is removed."""
     folder = cache.release_folder(app)
     for partial in folder.glob(".*.partial"):
-        shutil.rmtree(partial)
+        cache.remove_tree(partial)
     tree = folder / f".{release}.partial"
     tree.mkdir()
     return tree

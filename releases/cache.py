@@ -1,6 +1,7 @@
 """Where builds and built releases are kept on the control machine: the user's cache folder."""
 
 import os
+import subprocess
 from pathlib import Path
 
 
@@ -18,6 +19,15 @@ def build_folder(app: str) -> Path:
 def release_folder(app: str) -> Path:
     """Built releases of ``app``, one folder each. Private to the user: a server build embeds the action key."""
     return _private(cache_root() / "releases" / app)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a folder and all in it; one that is not there is fine.
+
+    By rm(1), not ``shutil.rmtree``: gevent (25.8 and later) puts ``os.close`` of folders off until
+    its loop runs, so removing node_modules would run out of file descriptors (1024 by default).
+    """
+    subprocess.run(["rm", "-rf", "--", str(path)], check=True)
 
 
 def _private(path: Path) -> Path:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from roadbed.engine.errors import OperationFailed
 
+from .cache import remove_tree
+
 if TYPE_CHECKING:
     import httpx
 
@@ -85,7 +87,7 @@ def unpack(tarball: Path, dest: Path, wanted: Callable[[str], bool]) -> Path:
     if dest.is_dir():
         return dest
     partial = dest.with_name(f".{dest.name}.{token_hex(4)}")
-    shutil.rmtree(partial, ignore_errors=True)
+    remove_tree(partial)
     try:
         with tarfile.open(tarball) as tar:
             for member in tar:
@@ -103,7 +105,7 @@ def unpack(tarball: Path, dest: Path, wanted: Callable[[str], bool]) -> Path:
     except (OSError, tarfile.TarError, EOFError) as error:
         raise OperationFailed(f"{tarball}: was not unpacked: {error}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_tree(partial)
     return dest
 
 

@@ -62,7 +62,7 @@ def cache_handlers(tools: Tools, env: Mapping[str, str], log: BuildLog) -> Path:
         _copy([path for path in sources if path.parts[0] == "cache"], partial)
         _bundle(partial / "cache", _packages(tools, env, log), tools, log)
         _publish(partial / "cache" / "entry", folder)
-        shutil.rmtree(partial)
+        cache.remove_tree(partial)
     return folder
 
 
@@ -97,7 +97,7 @@ def _publish(made: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():
             raise
-        shutil.rmtree(made)
+        cache.remove_tree(made)
 
 
 def _hash(paths: list[Path]) -> str:
@@ -109,7 +109,7 @@ def _hash(paths: list[Path]) -> str:
 
 def _copy(files: list[Path], target: Path) -> None:
     if target.exists():
-        shutil.rmtree(target)
+        cache.remove_tree(target)
     for path in files:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(RUNTIME / path, target / path)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from .cache import remove_tree
+
 SKIPPED_FOLDERS = frozenset({"node_modules", ".next", ".git", ".turbo", ".vercel"})
 SKIPPED_FILES = frozenset({"next-env.d.ts", ".DS_Store"})
 """Written by tools beside the source; `next build` makes next-env.d.ts itself."""
@@ -57,7 +59,7 @@ def hash_of(root: Path, files: list[Path], also: dict[str, str]) -> str:
 def copy(root: Path, files: list[Path], target: Path) -> None:
     """Makes ``target`` hold exactly ``files``; links become the files they point at."""
     if target.exists():
-        shutil.rmtree(target)
+        remove_tree(target)
     for path in files:
         to = target / path
         to.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Which files a build is made from, and that the hash follows them and nothing else."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,17 @@ def test_a_copy_holds_the_files_and_nothing_of_an_earlier_one(project: Path, tmp
     files = source.files_of(project)
     source.copy(project, files, target)
     assert source.files_of(target) == files
+
+
+def test_a_large_folder_is_removed_with_few_file_descriptors(tmp_path: Path) -> None:
+    """gevent puts the closing of folders off; 1024 descriptors, a user's default, are fewer than node_modules has."""
+    for number in range(400):
+        (tmp_path / f"tree/{number}/deep").mkdir(parents=True)
+    code = (
+        "from gevent import monkey; monkey.patch_all()\n"
+        "import resource, sys, gevent; from pathlib import Path; from roadbed.releases.cache import remove_tree\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+        "gevent.spawn(remove_tree, Path(sys.argv[1])).get()\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "tree")], check=True)
+    assert not (tmp_path / "tree").exists()
