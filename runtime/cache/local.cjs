@@ -7,7 +7,7 @@ const MOST_CHARACTERS = 2 * 1024 * 1024;
 
 function localHandler() {
   if (!FileSystemCache) {
-    throw new Error("next/dist/server/lib/incremental-cache: is not as this version of Roadbed knows it. Upgrade Roadbed.");
+    throw new Error("next/dist/server/lib/incremental-cache: is unknown to this version of Roadbed. Upgrade Roadbed.");
   }
   return class LocalCache extends FileSystemCache {
     async set(key, value, context = {}) {

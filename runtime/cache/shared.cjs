@@ -23,7 +23,8 @@ function startShared(config, metrics) {
   const connection = new Connection({ connect, isReply, timeoutMs, breakerMs, metrics, ready: () => void keep(true) });
   const root = `rb:${app}:`;
   const tags = new Tags({ ...config, connection, clock, metrics, root });
-  const store = new Store({ ...config, connection, tags, metrics, getBytes, root, memory: new Memory(config.memoryBytes) });
+  const memory = new Memory(config.memoryBytes);
+  const store = new Store({ ...config, connection, tags, metrics, getBytes, root, memory });
   const flight = new SingleFlight({ ...config, store, metrics });
   const parts = { store, tags, clock, flight, metrics, release };
 

@@ -20,8 +20,8 @@ class Store {
 
   /**
    * The entry, and what was revalidated meanwhile, in one round trip.
-   * @returns {Promise<{entry: object | undefined, away: boolean, old: boolean}>} `away`: Redis is lost, each for itself.
-   *   `old`: from memory although Redis, where it belongs, has answered: it may have been replaced long ago.
+   * @returns {Promise<{entry: object | undefined, away: boolean, old: boolean}>} `away`: Redis is lost, each for
+   *   itself. `old`: from memory although Redis, where it belongs, has answered: it may have been replaced long ago.
    */
   async read(name) {
     const key = this.#key(name);

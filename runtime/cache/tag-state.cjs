@@ -34,7 +34,8 @@ class TagState {
     for (const tag of tags) {
       const known = this.#settled(tag, at) ?? { expired: 0, stale: 0, due: null };
       this.#tags.delete(tag); // moves it to the end: the newest
-      this.#tags.set(tag, profile ? withProfile(known, at, profile) : { ...known, expired: Math.max(known.expired, at) });
+      const expired = Math.max(known.expired, at);
+      this.#tags.set(tag, profile ? withProfile(known, at, profile) : { ...known, expired });
     }
     for (const [tag, { expired, stale }] of this.#tags) {
       if (this.#tags.size <= this.limit) break;

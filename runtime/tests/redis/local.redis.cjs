@@ -8,7 +8,8 @@ const { test } = require("node:test");
 const { setTimeout: sleep } = require("node:timers/promises");
 const { startNext } = require("./next-server.cjs");
 
-const PAGES = ["/", "/products/1", "/products/77", "/products/77/label.png", "/prices/5", "/reviews/5", "/trends", "/nope"];
+const PRODUCTS = ["/products/1", "/products/77", "/products/77/label.png"];
+const PAGES = ["/", ...PRODUCTS, "/prices/5", "/reviews/5", "/trends", "/nope"];
 const CHANGES = [
   { tag: "prices" },
   { tag: "reviews", profile: "max" },
@@ -21,7 +22,8 @@ const CHANGES = [
 function copy(t, change) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "roadbed-local-"));
   t.after(() => fs.rmSync(folder, { recursive: true }));
-  fs.cpSync(process.env.ROADBED_STANDALONE, folder, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+  const exactly = { recursive: true, preserveTimestamps: true, verbatimSymlinks: true };
+  fs.cpSync(process.env.ROADBED_STANDALONE, folder, exactly);
   for (const name of ["server.js", ".next/required-server-files.json", ".next/required-server-files.js"]) {
     const file = path.join(folder, name);
     if (fs.existsSync(file)) fs.writeFileSync(file, change(fs.readFileSync(file, "utf8")));
