@@ -41,5 +41,5 @@ build: ## Wheel and sdist in dist/.
 	@.venv/bin/python -m build -q --outdir dist .
 
 clean: ## Remove what the doors above made, the local machines included.
-	@test ! -x .venv/bin/provision || .venv/bin/provision machines down
+	@test ! -x .venv/bin/provision || .venv/bin/provision machines down --all
 	@rm -rf .venv build dist report src/*.egg-info

@@ -46,11 +46,12 @@ def up(names: Names = None, inventory: Inventory = None) -> None:
 
 
 @app.command(
-    epilog="Examples:  provision machines down  |  provision machines down app-1  |  provision machines down -i mine"
+    epilog="Examples:  provision machines down  |  provision machines down app-1  |  provision machines down --all"
 )
 def down(
-    names: Annotated[list[str] | None, typer.Argument(help="Machine names. Default: every machine there is.")] = None,
+    names: Names = None,
     inventory: Inventory = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every machine there is, of all inventories.")] = False,
 ) -> None:
     """Destroy machines. Leaves nothing behind but the cached base images."""
     from roadbed.machines import nspawn
@@ -59,8 +60,8 @@ def down(
 
     with _plain_errors():
         there = [machine.name for machine in nspawn.listing()]
-        mine = [name for name in _stack(inventory).hosts if name in there] if inventory else None
-        gone = nspawn.down(names or mine) if mine is None or mine else []
+        wanted = there if everything else names or [name for name in _stack(inventory).hosts if name in there]
+        gone = nspawn.down(wanted) if wanted else []
     say(f"Destroyed: {', '.join(gone)}" if gone else "There is no machine.")
 
 

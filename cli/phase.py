@@ -38,6 +38,9 @@ def converge(phase: str, inventory: str | None, wanted: Wanted) -> None:
     from gevent import monkey
 
     monkey.patch_all()  # before anything imports pyinfra or paramiko
+    from gevent.hub import Hub
+
+    Hub.NOT_ERROR = (*Hub.NOT_ERROR, KeyboardInterrupt)  # Ctrl-C ends with one line, see main()
     from roadbed.engine.load import load
 
     stack = load(inventory)

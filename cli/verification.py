@@ -31,7 +31,9 @@ class Verification:
 
     fleet: Fleet
     contexts: dict[str, Context]
+    verbose: bool = False
     results: list[CheckResult] = field(default_factory=list)
+    told: int = 0
 
     def hosts_for(self, roles: tuple[str, ...], applies: Callable[[Context], bool] | None) -> list[str]:
         """The hosts a module of checks is for."""
@@ -67,11 +69,28 @@ class Verification:
             measured=[(str(name), str(value)) for name, value in report.user_properties],
             problem="" if report.passed or call.excinfo is None else _problem(call.excinfo),
         )
+        if self.results[self.told :] and self._group(self.results[-1]) != self._group(result):
+            self.tell_component()
         self.results.append(result)
         if not result.passed:
             say(f"  ! {result.host}: {result.component}: {result.claim}")
             for line in result.problem.splitlines():
                 say(f"      {line}")
+
+    def tell_component(self) -> None:
+        """A line for the component whose checks have just ended, and its measured values if they are wanted."""
+        done, self.told = self.results[self.told :], len(self.results)
+        if not done:
+            return
+        good = sum(result.passed for result in done)
+        say(f"{done[0].host:<14} {done[0].component:<12} {good}/{len(done)} checks hold")
+        for result in done if self.verbose else []:
+            for what, value in result.measured:
+                say(f"    {result.claim}: {what} {value}")
+
+    @staticmethod
+    def _group(result: CheckResult) -> tuple[str, str]:
+        return result.host, result.component
 
     def as_json(self) -> list[dict[str, Any]]:
         """Plain data."""

@@ -50,7 +50,7 @@ def run(
         for error in fleet.failures.values():
             say(f"  ! {error}")
         contexts = {name: Context(stack, phase, name, fleet.facts, secret, builds) for name in fleet.facts}
-        verification = Verification(fleet, contexts)
+        verification = Verification(fleet, contexts, verbose)
         words = [str(folder), "-q", "-c", "/dev/null", f"--rootdir={folder}", "-p", "no:cacheprovider"]
         words += ["--import-mode=importlib", "--tb=short", "--no-header"]
         words += [f"--junitxml={junit.resolve()}"] if junit else []
@@ -60,7 +60,7 @@ def run(
     took = time.monotonic() - started
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise VerificationFailed(f"the checks could not run:\n{chatter.getvalue()}")
-    _summarise(verification, took, verbose)
+    _summarise(verification, took)
     if as_json:
         failures = {name: str(error) for name, error in fleet.failures.items()}
         output(json.dumps({"phase": phase, "unreachable": failures, "checks": verification.as_json()}, indent=1))
@@ -75,15 +75,9 @@ def run(
         raise VerificationFailed(f"{len(bad)} of {len(verification.results)} checks do not hold")
 
 
-def _summarise(verification: "Verification", took: float, verbose: bool) -> None:
-    for name in verification.contexts:
-        mine = [result for result in verification.results if result.host == name]
-        for component in dict.fromkeys(result.component for result in mine):
-            of_it = [result for result in mine if result.component == component]
-            good = sum(result.passed for result in of_it)
-            say(f"{name:<14} {component:<12} {good}/{len(of_it)} checks hold")
-            for result in (result for result in of_it if result.measured and verbose):
-                say(f"    {result.claim}")
-                for what, value in result.measured:
-                    say(f"      {what} {value}")
-    say(f"{len(verification.results)} checks in {seconds(took)}")
+def _summarise(verification: "Verification", took: float) -> None:
+    verification.tell_component()
+    bad = sum(not result.passed for result in verification.results)
+    total = len(verification.results)
+    verdict = f"{bad} of {total} checks do not hold" if bad else f"all {total} checks hold"
+    say(f"{verdict} ({seconds(took)})")
