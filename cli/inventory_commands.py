@@ -37,7 +37,7 @@ def schema() -> None:
 def init(
     name: Annotated[str, typer.Argument(help="Name of the new inventory.")] = "prod",
     host: Annotated[str | None, typer.Option(help="user@address of the first machine.")] = None,
-    domain: Annotated[str, typer.Option(help="Public host name.")] = "shop.example.com",
+    domain: Annotated[str | None, typer.Option(help="Public host name.")] = None,
     source: Annotated[Path, typer.Option(help="Folder of the Next.js project.")] = Path(),
     rehearsal: Annotated[
         bool, typer.Option("--rehearsal", help="Write inventories/rehearsal.yml and a copy of the sample app.")

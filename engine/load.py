@@ -50,7 +50,16 @@ def find(name: str | None) -> Path:
 def load(name: str | None) -> Inventory:
     """Reads an inventory by name or path. Raises InventoryError with every mistake in it."""
     path = find(name)
-    raw = _read(path)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InventoryError(f"{path}: cannot be read: {error}") from None
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Inventory:
+    """The inventory in ``text``, as if it stood in ``path``. Raises InventoryError with every mistake in it."""
+    raw = _yaml(text, path)
     _give_roles(raw)
     try:
         inventory = Inventory.model_validate(raw)
@@ -61,15 +70,13 @@ def load(name: str | None) -> Inventory:
     return inventory
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _yaml(text: str, path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.load(path.read_text(), Loader=_StrictLoader)  # noqa: S506  (a SafeLoader)
+        raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise InventoryError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InventoryError(f"{path}: cannot be read: {error}") from None
     if not isinstance(raw, dict):
         raise InventoryError(f"{path}: must be a mapping with app and hosts. See inventories/example.yml")
     return raw

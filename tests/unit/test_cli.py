@@ -107,12 +107,33 @@ def test_a_mistake_has_a_message_and_an_exit_code(tmp_path: Path, words: list[st
     assert "Traceback" not in done.stderr
 
 
+INIT = ["init", "prod", "--host", "admin@203.0.113.9", "--domain", "www.example.com"]
+
+
 def test_init_writes_an_inventory_that_loads_and_never_overwrites(tmp_path: Path) -> None:
-    done = provision(tmp_path, "init", "prod", "--host", "admin@203.0.113.9", "--domain", "www.example.com")
+    done = provision(tmp_path, *INIT)
     assert done.returncode == 0, done.stderr
     shown = provision(tmp_path, "inventory", "show", "-i", "prod")
     assert shown.returncode == 0, shown.stderr
     assert "address: 203.0.113.9" in shown.stdout
-    again = provision(tmp_path, "init", "prod", "--host", "admin@203.0.113.9")
+    assert "source: ..\n" in shown.stdout
+    again = provision(tmp_path, *INIT)
     assert again.returncode == 6
     assert "exists already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["init", "../evil", *INIT[2:]], "'../evil' is not a name for an inventory"),
+        ([*INIT[:2], "--host", "ro ot@@x", *INIT[4:]], "ssh/user: "),
+        ([*INIT[:4]], "--domain: is required"),
+        ([*INIT[:5], "https://shop.example.com/"], "app/domain: 'https://shop.example.com/' is not a host name"),
+        ([*INIT, "--source", "nowhere"], "--source: there is no folder nowhere"),
+    ],
+)
+def test_init_writes_nothing_that_would_be_refused(tmp_path: Path, words: list[str], message: str) -> None:
+    done = provision(tmp_path, *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "inventories").exists()
