@@ -5,12 +5,14 @@ Slow, so it is a ring of its own: ``pytest tests/machines -m kill -s``. ROADBED_
 
 import json
 import os
+import queue
 import random
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -25,6 +27,8 @@ pytestmark = pytest.mark.kill
 HOST = "kill-1"
 SEED = int(os.environ.get("ROADBED_SEED") or random.randrange(10**6))  # noqa: S311
 ROUNDS = 5
+PATIENCE = 180
+"""Seconds until the next change, or the end of a command that outlives its run."""
 NGINX = "/etc/nginx/nginx.conf"
 
 
@@ -54,17 +58,25 @@ def start(stack: Stack) -> "subprocess.Popen[str]":
 def kill(run: "subprocess.Popen[str]") -> bool:
     """SIGKILL for the run and all its children; whether it was still at work."""
     busy = run.poll() is None
-    os.killpg(run.pid, signal.SIGKILL)
-    run.communicate()
+    if busy:
+        os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
     return busy
 
 
-def follow(run: "subprocess.Popen[str]") -> Iterator[str]:
-    """The lines that report a change, as they come."""
-    assert run.stderr is not None
-    for line in run.stderr:
-        if line.lstrip().startswith(f"+ {HOST}: "):
-            yield line.strip()
+def follow(run: "subprocess.Popen[str]") -> "queue.SimpleQueue[str]":
+    """The lines that report a change, as they come; an empty one at the end."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if line.lstrip().startswith(f"+ {HOST}: "):
+                lines.put(line.strip())
+        lines.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
 
 
 def changed(result: dict[str, Any]) -> list[str]:
@@ -72,9 +84,20 @@ def changed(result: dict[str, Any]) -> list[str]:
     return [item["name"] for item in result["operations"] if item["status"] == "changed"]
 
 
+def next_run(stack: Stack) -> dict[str, Any]:
+    """The next converge; refused as long as the last command of the killed run, such as apt-get, is still at work."""
+    deadline = time.monotonic() + PATIENCE
+    while (done := stack.provision("phase1", "--json", code=None)).returncode == 6 and time.monotonic() < deadline:
+        assert "another run works on this host" in done.stderr
+        time.sleep(1)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
 def assert_sound(stack: Stack) -> list[str]:
     """The next run converges, the one after changes nothing, every check holds; returns what the next run changed."""
-    finished = changed(stack.converge())
+    finished = changed(next_run(stack))
     assert changed(stack.converge()) == []
     checks = json.loads(stack.provision("verify", "phase1", "--json").stdout)["checks"]
     assert all(check["passed"] for check in checks)
@@ -89,7 +112,7 @@ def assert_sound(stack: Stack) -> list[str]:
 def locate(first: dict[str, Any], moment: float) -> tuple[int, float, int]:
     """Which change was under way at ``moment`` (0 to 1) of a run, for how many seconds, and of how many changes."""
     times = [item["seconds"] for item in first["operations"] if item["status"] == "changed"]
-    left = moment * sum(times)
+    left = moment * sum(times[:-1])  # after the last one, the run may have ended
     for place, took in enumerate(times):
         if left < took:
             return place, left, len(times)
@@ -105,8 +128,10 @@ def test_fresh_machine_killed_at_a_random_moment_converges(stack: Stack, number:
     nspawn.reset([HOST])
     stack.path.with_name("stack.known_hosts").unlink()
     run = start(stack)
-    last = list(islice(follow(run), place))[-1:]
-    time.sleep(delay)
+    lines = follow(run)
+    last = [lines.get(timeout=PATIENCE) for _ in range(place)][-1:]
+    with suppress(queue.Empty):  # at the latest when the operation has ended
+        lines.get(timeout=delay)
     busy = kill(run)
     print(f"\nkilled in operation {place} of {operations}, {delay:.2f} s after {last}")
     assert busy
@@ -123,7 +148,9 @@ def test_run_killed_between_writing_and_restarting_is_finished_by_the_next(stack
     timeout, drain = 61 + CUTS.index(last), 21 + CUTS.index(last)
     stack.write(nginx={"read_timeout": timeout}, app={"drain": drain})
     run = start(stack)
-    reached = next((line for line in follow(run) if line.startswith(f"+ {HOST}: {last}")), "")
+    lines = follow(run)
+    while (reached := lines.get(timeout=PATIENCE)) and not reached.startswith(f"+ {HOST}: {last}"):
+        continue
     kill(run)
     assert reached, "the run ended before this operation changed anything"
     assert_sound(stack)
