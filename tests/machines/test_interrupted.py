@@ -32,12 +32,23 @@ def bad(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.Te
     return tiny_stack(tmp_path_factory.mktemp("bad"), [HOST])
 
 
+def _heed_ctrl_c() -> None:
+    """A shell starts what runs in its background with Ctrl-C ignored; the tests may be there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def running(stack: Stack, *words: str) -> Iterator["subprocess.Popen[str]"]:
     """`provision WORDS` at work; it is over at the end."""
     command = [PROVISION, *words, "-i", str(stack.path)]
     run = subprocess.Popen(
-        command, cwd=stack.folder, env=stack.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=stack.folder,
+        env=stack.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_ctrl_c,
     )
     try:
         yield run
