@@ -1,7 +1,7 @@
 """One run at a time on a host: an advisory lock that ends with the connection which holds it.
 
 The root shell of the session holds flock(2) on a file in /run. When the run ends, is killed or loses
-its connection, the shell ends and the kernel lifts the lock, so there is no stale lock to break
+its connection, the shell ends, with its last command, and the kernel lifts the lock: there is no stale lock to break
 (Deployer #899, #3154, Dokku #3167: locks that outlive a dead run).
 """
 
@@ -38,7 +38,7 @@ def _take(session: Session, owner: str) -> None:
         who = session.run(f"tail -n 1 {LOCK}", check=False).out.strip() or "somebody"
         raise Refused(
             f"{session.name}: another run works on this host: {who}. Wait until it has ended; "
-            "the lock goes with it, also when it was killed"
+            "one that was killed holds the host until its last command there, such as apt, has ended"
         )
 
 
