@@ -61,7 +61,6 @@ def converge_stack(
     from roadbed.deploys.phases import PHASES
     from roadbed.engine.converge import ComponentStep, Run, Step
     from roadbed.engine.fleet import Fleet
-    from roadbed.engine.lock import hold
     from roadbed.engine.secrets import Secrets
     from roadbed.releases.rollout import ReleaseStep
 
@@ -83,8 +82,6 @@ def converge_stack(
             if component.__name__.endswith(".app"):
                 steps.append(ReleaseStep(artefact))
         run = Run(fleet, phase, contexts, report, dry_run=wanted.dry_run, only=frozenset(names))
-        if not wanted.dry_run:
-            hold(fleet, fleet.sessions, phase)
         if not (wanted.yes or wanted.dry_run) and sys.stdin.isatty() and console.is_terminal:
             _confirm(run, steps, report)
         run.execute(steps)
