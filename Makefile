@@ -14,7 +14,7 @@ rehearse: ## Local machines to the highest phase: create, converge, converge aga
 test: ## Everything: unit tests, then tests on booted machines.
 	@scripts/setup --tests
 	@.venv/bin/pytest tests/unit
-	@.venv/bin/pytest tests/machines -m "not kill"
+	@.venv/bin/pytest tests/machines -m "not kill and not benchmark"
 
 test-unit: ## The tests that need no host: seconds.
 	@scripts/setup --unit
@@ -22,7 +22,7 @@ test-unit: ## The tests that need no host: seconds.
 
 test-machines: ## The tests on booted machines.
 	@scripts/setup --tests
-	@.venv/bin/pytest tests/machines -m "not kill"
+	@.venv/bin/pytest tests/machines -m "not kill and not benchmark"
 
 test-kill: ## Converges that are killed at random moments and must recover (slow).
 	@scripts/setup --tests
