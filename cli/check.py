@@ -11,23 +11,26 @@ from .style import console, output
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
-def run(inventory: str | None, *, as_json: bool, ask_sudo_password: bool) -> None:
-    """Prints every finding. Raises HostUnreachable (3) or Refused (6) when a host cannot be reached, and
+def run(phase: str | None, inventory: str | None, *, as_json: bool, ask_sudo_password: bool) -> None:
+    """Prints every finding. Raises InventoryError (2) when the inventory has not what the phase needs, HostUnreachable (3) or Refused (6) when a host cannot be reached, and
     OperationFailed (4) when one is not fit."""
     from roadbed.deploys.context import Context
     from roadbed.engine.errors import OperationFailed, RoadbedError
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.load import load
     from roadbed.engine.preflight import Finding, check_host, check_names
+    from roadbed.engine.roadmap import named, recorded, require
     from roadbed.engine.secrets import Secrets
 
     stack = load(inventory)
+    require(stack, named(phase or "phase1"))
     findings: list[Finding] = []
     with Fleet(stack, sudo_password=sudo_password(ask_sudo_password)) as fleet:
         known = {name: fleet.known.known(host.address, stack.ssh.port) for name, host in stack.hosts.items()}
         fleet.connect()
         secret = Secrets(stack.beside(".secrets.age")).get
-        contexts = {name: Context(stack, "phase1", name, fleet.facts, secret) for name in fleet.facts}
+        wanted = phase or recorded(fleet.facts.values()) or "phase1"
+        contexts = {name: Context(stack, wanted, name, fleet.facts, secret) for name in fleet.facts}
         answers = fleet.each(contexts, lambda session, name: check_host(session, contexts[name]))
     for name in stack.hosts:
         if name in fleet.failures:

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import inventory_commands, machine_commands, secret_commands
-from .options import AllowVulnerable, AskSudo, Inventory, Json, Yes
+from .options import AllowVulnerable, AskSudo, Inventory, Json, Phase, Yes
 
 app = typer.Typer(
     name="provision",
@@ -27,26 +27,43 @@ app.command(name="init", epilog="Example:  provision init prod --host root@203.0
 )
 
 
-@app.command(
-    epilog="Examples:  provision phase1 -i prod  |  provision phase1 -i prod --dry-run  |  provision phase1 --json"
-)
-def phase1(
-    inventory: Inventory = None,
-    limit: Annotated[str | None, typer.Option(help="Only these hosts, comma separated.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")] = False,
-    as_json: Json = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show unchanged operations too.")] = False,
-    yes: Yes = False,
-    ask_sudo_password: AskSudo = False,
-    allow_vulnerable: AllowVulnerable = False,
-) -> None:
-    """One well-tuned machine: Node, the app as hardened services, nginx that streams, TLS.
+PHASES = {
+    "phase1": "One well-tuned machine: Node, the app as hardened services, nginx that streams, TLS.",
+    "phase2": "phase1, and Redis, PostgreSQL with backups, PgBouncer: one cache and few database connections.",
+    "phase3": "phase2 on many hosts: every web host uses the instances of all app hosts, with one cache.",
+}
 
-    On a terminal it shows what would change and asks first.
-    """
-    from .phase import Wanted, converge
 
-    converge("phase1", inventory, Wanted(limit, dry_run, as_json, verbose, yes, ask_sudo_password, allow_vulnerable))
+def _phase_command(phase: str, text: str) -> None:
+    """Adds the command of a phase: all of them take the same options."""
+
+    @app.command(
+        phase,
+        help=f"{text}\n\nOn a terminal it shows what would change and asks first.",
+        epilog=f"Examples:  provision {phase} -i prod  |  provision {phase} -i prod --dry-run  "
+        f"|  provision {phase} --json",
+    )
+    def command(
+        inventory: Inventory = None,
+        limit: Annotated[str | None, typer.Option(help="Only these hosts, comma separated.")] = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")] = False,
+        as_json: Json = False,
+        verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show unchanged operations too.")] = False,
+        yes: Yes = False,
+        ask_sudo_password: AskSudo = False,
+        allow_vulnerable: AllowVulnerable = False,
+        allow_downgrade: Annotated[
+            bool, typer.Option("--allow-downgrade", help="Go back from a later phase; what it installed stays.")
+        ] = False,
+    ) -> None:
+        from .phase import Wanted, converge
+
+        wanted = Wanted(limit, dry_run, as_json, verbose, yes, ask_sudo_password, allow_vulnerable, allow_downgrade)
+        converge(phase, inventory, wanted)
+
+
+for _name, _text in PHASES.items():
+    _phase_command(_name, _text)
 
 
 @app.command(epilog="Example:  provision build -i prod -o release.tar.gz   (then app.source: release.tar.gz)")
@@ -63,17 +80,19 @@ def build(
     run(inventory, output, allow_vulnerable=allow_vulnerable)
 
 
-@app.command(epilog="Examples:  provision check -i prod  |  provision check -i prod --json")
-def check(inventory: Inventory = None, as_json: Json = False, ask_sudo_password: AskSudo = False) -> None:
+@app.command(epilog="Examples:  provision check -i prod  |  provision check phase2 -i prod --json")
+def check(
+    phase: Phase = None, inventory: Inventory = None, as_json: Json = False, ask_sudo_password: AskSudo = False
+) -> None:
     """Are the hosts fit? Reachability, sudo, system, memory, disk, clock, ports. Changes nothing."""
     from .check import run
 
-    run(inventory, as_json=as_json, ask_sudo_password=ask_sudo_password)
+    run(phase, inventory, as_json=as_json, ask_sudo_password=ask_sudo_password)
 
 
-@app.command(epilog="Examples:  provision verify phase1 -i prod  |  provision verify phase1 -i prod --junit verify.xml")
+@app.command(epilog="Examples:  provision verify -i prod  |  provision verify phase1 -i prod --junit verify.xml")
 def verify(
-    phase: Annotated[str, typer.Argument(help="The phase whose claims are checked.")] = "phase1",
+    phase: Phase = None,
     inventory: Inventory = None,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report.")] = None,

@@ -13,6 +13,10 @@ Inventory = Annotated[
         show_default=False,
     ),
 ]
+Phase = Annotated[
+    str | None,
+    typer.Argument(help="phase1, phase2 or phase3. Default: the one the hosts are at.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not show the changes first and ask; just make them.")]
 AllowVulnerable = Annotated[

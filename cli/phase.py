@@ -1,4 +1,4 @@
-"""`provision phase1`: build what is needed, connect, converge, and say what happened."""
+"""`provision phase1` to `phase3`: build what is needed, connect, converge, and say what happened."""
 
 import json
 import sys
@@ -31,6 +31,7 @@ class Wanted:
     yes: bool = False
     ask_sudo_password: bool = False
     allow_vulnerable: bool = False
+    allow_downgrade: bool = False
 
 
 def converge(phase: str, inventory: str | None, wanted: Wanted) -> None:
@@ -61,19 +62,24 @@ def converge_stack(
     from roadbed.deploys.phases import PHASES
     from roadbed.engine.converge import ComponentStep, Run, Step
     from roadbed.engine.fleet import Fleet
+    from roadbed.engine.roadmap import RecordStep, refuse_downgrade, require
     from roadbed.engine.secrets import Secrets
     from roadbed.releases.rollout import ReleaseStep
 
     from .build import built
 
     names = _limited(stack, wanted.limit)
+    require(stack, phase)
     secrets = Secrets(stack.beside(".secrets.age"))
     _check_certificate(stack)
+    prepare_secrets(stack, phase, secrets)
     artefact, builds = built(stack, secrets, report, allow_vulnerable=wanted.allow_vulnerable)
     with Fleet(stack, sudo_password=password) as fleet:
         started = time.monotonic()
-        fleet.connect(names)
+        fleet.connect()
+        fleet.set_aside(names)
         say(f"connected to {len(fleet.sessions)} of {len(names)} hosts ({seconds(time.monotonic() - started)})")
+        refuse_downgrade(phase, fleet.facts, allowed=wanted.allow_downgrade)
         contexts = make_contexts(stack, phase, fleet, secrets, builds)
         refuse_unfit(fleet, contexts)
         steps: list[Step] = []
@@ -81,6 +87,7 @@ def converge_stack(
             steps.append(ComponentStep(component))
             if component.__name__.endswith(".app"):
                 steps.append(ReleaseStep(artefact))
+        steps.append(RecordStep(phase))
         run = Run(fleet, phase, contexts, report, dry_run=wanted.dry_run, only=frozenset(names))
         if not (wanted.yes or wanted.dry_run) and sys.stdin.isatty() and console.is_terminal:
             _confirm(run, steps, report)
@@ -118,6 +125,30 @@ def _check_certificate(stack: "Inventory") -> None:
             raise InventoryError(str(error)) from None
 
 
+def prepare_secrets(stack: "Inventory", phase: str, secrets: "Secrets") -> None:
+    """Makes the passwords that the components of a phase want. Raises InventoryError when those of services
+    of the user's own are not stored."""
+    from roadbed.deploys.database import parse
+    from roadbed.deploys.phases import PHASES
+    from roadbed.engine.errors import InventoryError
+
+    if phase == "phase1":
+        return
+    if stack.postgres.external:
+        try:
+            parse(secrets.get("database_url"))
+        except ValueError as error:
+            raise InventoryError(str(error)) from None
+    external = {"redis": stack.redis.external, "postgres": stack.postgres.external}
+    if stack.redis.external:
+        for name in ("redis_cache_url", "redis_durable_url"):
+            secrets.get(name)
+    for component in PHASES[phase]:
+        name = component.__name__.rpartition(".")[2]
+        if stack.with_role(*component.ROLES) and not external.get(name, False):
+            secrets.create_missing(getattr(component, "SECRETS", ()))
+
+
 def make_contexts(
     stack: "Inventory", phase: str, fleet: "Fleet", secrets: "Secrets", builds: Mapping[str, "NodeBuild"]
 ) -> dict[str, "Context"]:
@@ -135,7 +166,7 @@ def refuse_unfit(fleet: "Fleet", contexts: Mapping[str, "Context"]) -> None:
     from roadbed.engine.errors import OperationFailed, RoadbedError
     from roadbed.engine.preflight import check_host
 
-    answers = fleet.each(contexts, lambda session, name: check_host(session, contexts[name]))
+    answers = fleet.each(list(fleet.sessions), lambda session, name: check_host(session, contexts[name]))
     for name, answer in answers.items():
         if isinstance(answer, RoadbedError):
             fleet.failures[name] = answer

@@ -37,14 +37,14 @@ def run(phase: str | None, inventory: str, *, keep: bool, folder: Path, as_json:
 
     Machines stay up after a failure and with ``keep``, so that they can be looked at.
     """
-    from roadbed.deploys.phases import PHASES
-    from roadbed.engine.errors import InventoryError, VerificationFailed
+    from roadbed.deploys.context import ROADMAP
+    from roadbed.engine.errors import VerificationFailed
     from roadbed.engine.load import load
+    from roadbed.engine.roadmap import named, require
 
-    phase = phase or list(PHASES)[-1]
-    if phase not in PHASES:
-        raise InventoryError(f"phase: there is no {phase}. Phases: {', '.join(PHASES)}")
+    phase = named(phase or ROADMAP[-1])
     stack = load(inventory)
+    require(stack, phase)
     stages = Stages()
     began = stages.announce(f"create {', '.join(stack.hosts)}")
     _create(stack)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    phase: str,
+    phase: str | None,
     inventory: str | None,
     *,
     junit: Path | None = None,
@@ -29,18 +29,17 @@ def run(
 
     from roadbed import checks
     from roadbed.deploys.context import Context
-    from roadbed.deploys.phases import PHASES
-    from roadbed.engine.errors import InventoryError, VerificationFailed
+    from roadbed.engine.errors import VerificationFailed
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.load import load
+    from roadbed.engine.roadmap import named, recorded, require
     from roadbed.engine.secrets import Secrets
     from roadbed.releases.node_builds import resolve_all
 
     from .verification import Verification
 
-    if phase not in PHASES:
-        raise InventoryError(f"phase: there is no {phase}. Phases: {', '.join(PHASES)}")
     stack = load(inventory)
+    require(stack, named(phase or "phase1"))
     secret = Secrets(stack.beside(".secrets.age")).get
     builds = resolve_all(stack.node)
     folder = Path(next(iter(checks.__path__)))
@@ -49,6 +48,7 @@ def run(
         fleet.connect()
         for error in fleet.failures.values():
             say(f"  ! {error}")
+        phase = phase or recorded(fleet.facts.values()) or "phase1"
         contexts = {name: Context(stack, phase, name, fleet.facts, secret, builds) for name in fleet.facts}
         verification = Verification(fleet, contexts, verbose)
         words = [str(folder), "-q", "-c", "/dev/null", f"--rootdir={folder}", "-p", "no:cacheprovider"]

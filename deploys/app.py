@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 ROLES = ("app",)
-NEEDS = ("base", "node")
+NEEDS = ("base", "node", "redis", "postgres", "pgbouncer")
 SLOTS = ("a", "b", "c")
 MAX_REPLICAS = 20
 """Ports of one slot: a slot is a fixed range, so that a rollout never edits nginx."""

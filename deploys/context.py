@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .memory import planned
 from .sizing import Sizing, size
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 ROADMAP = ("phase1", "phase2", "phase3")
 """The phases in their order; each contains the one before it. What they hold: phases.py."""
+ROLE_OF = {"redis": "cache", "postgres": "database", "pgbouncer": "pooler"}
+"""Component -> the role of the hosts that have it, where others depend on them."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class HostFacts:
 
     ``memory_mb`` is the memory a process may use: the smaller of MemTotal and the limit of
     the host's own cgroup. ``os_id``, ``os_version`` and ``codename`` come from os-release(5).
+    ``phase`` is the one that the host was last brought to; empty before the first.
     """
 
     hostname: str
@@ -31,6 +35,7 @@ class HostFacts:
     cpus: int
     memory_mb: int
     systemd: int
+    phase: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Context:
 
     ``facts`` holds every host that answered, because a web host needs the replica counts of
     the app hosts. ``node`` is the exact Node.js build for each architecture. ``secret`` returns
-    the value of a named secret; it raises KeyError for an unknown name.
+    the value of a named secret; it raises KeyError for an unknown name. ``driver`` is the npm package
+    by which the app speaks to PostgreSQL, as its release tells.
     """
 
     inventory: "Inventory"
@@ -48,6 +54,7 @@ class Context:
     facts: Mapping[str, HostFacts]
     secret: Callable[[str], str] = field(repr=False, compare=False)
     node: Mapping[str, "NodeBuild"] = field(default_factory=dict)
+    driver: str | None = None
 
     @property
     def host(self) -> "Host":
@@ -65,19 +72,26 @@ class Context:
 
     def sizing(self, host: str | None = None) -> Sizing:
         """Replicas, heap and memory limit of the app on ``host`` (default: this host)."""
-        facts = self.facts[host or self.name]
-        return size(self.inventory.app, facts.cpus, facts.memory_mb)
+        name = host or self.name
+        facts = self.facts[name]
+        return size(self.inventory.app, facts.cpus, facts.memory_mb, planned(self, "app", name))
 
     def app_hosts(self) -> list[str]:
         """The app hosts this host sends requests to.
 
-        A host that runs the app itself serves what comes in with its own instances; a host
-        that only has the role web sends to every app host.
+        From phase3 on every one. Before, a host that runs the app itself serves what comes in with its own
+        instances, and only a host without the role app sends to others.
         """
-        if "app" in self.host.roles:
+        if "app" in self.host.roles and not self.reached("phase3"):
             return [self.name]
         return self.inventory.with_role("app")
 
     def hosts_for(self, component: str) -> list[str]:
-        """The hosts whose ``component`` this host depends on: for the app those it sends requests to, else itself."""
-        return self.app_hosts() if component == "app" else [self.name]
+        """The hosts whose ``component`` this host depends on.
+
+        For the app those it sends requests to; of the data tier the hosts that have it; else itself.
+        """
+        if component == "app":
+            return self.app_hosts()
+        hosts = self.inventory.with_role(ROLE_OF[component]) if component in ROLE_OF else [self.name]
+        return [self.name] if self.name in hosts else hosts

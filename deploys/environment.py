@@ -3,6 +3,8 @@
 import re
 from typing import TYPE_CHECKING
 
+from .urls import cache_url, database_url, durable_url, has_cache, has_database
+
 if TYPE_CHECKING:
     from .context import Context
 
@@ -38,8 +40,8 @@ def jemalloc(arch: str) -> str:
 def environment(ctx: "Context") -> dict[str, str]:
     """Variables of every instance on this host, secrets included.
 
-    ``app.env`` wins over the defaults. UV_THREADPOOL_SIZE: one thread a core for sharp, zlib, DNS
-    and files, at least the 4 of libuv. Raises KeyError for a secret that is not stored.
+    ``app.env`` and ``app.secrets`` win over the defaults. UV_THREADPOOL_SIZE: one thread a core for sharp,
+    zlib, DNS and files, at least the 4 of libuv. Raises KeyError for a secret that is not stored.
     """
     app, sizing = ctx.inventory.app, ctx.sizing()
     defaults = {
@@ -52,7 +54,22 @@ def environment(ctx: "Context") -> dict[str, str]:
         "ROADBED_NODE_FLAGS": f"--max-old-space-size={sizing.heap_mb}",
     }
     fixed = {"HOSTNAME": app_address(ctx, ctx.name), "LD_PRELOAD": jemalloc(ctx.me.arch)}
-    return {**defaults, **app.env, **{name: ctx.secret(name) for name in app.secrets}, **fixed}
+    own = {**app.env, **{name: ctx.secret(name) for name in app.secrets}}
+    return {**defaults, **data_tier(ctx), **own, **fixed}
+
+
+def data_tier(ctx: "Context") -> dict[str, str]:
+    """Where the app finds its data, in the phases that bring it.
+
+    REDIS_URL is the instance that forgets nothing, for sessions, rate limits and queues. The schema's owner is
+    not here: migrations get it, the running app does not.
+    """
+    app, values = ctx.inventory.app, dict[str, str]()
+    if has_cache(ctx):
+        values |= {"ROADBED_APP": app.name, "ROADBED_CACHE_URL": cache_url(ctx), "REDIS_URL": durable_url(ctx)}
+    if has_database(ctx):
+        values |= {"DATABASE_URL": database_url(ctx), "DATABASE_POOL_MAX": str(app.database.pool)}
+    return values
 
 
 def environment_file(values: dict[str, str]) -> str:

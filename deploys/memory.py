@@ -27,12 +27,11 @@ def share(roles: Iterable[str], memory_mb: int, role: str) -> int:
     return room * WEIGHTS[role] // total
 
 
-def planned(ctx: "Context", role: str) -> int:
-    """MiB that ``role`` may plan with on this host; what is not installed here takes no part."""
-    inventory = ctx.inventory
-    elsewhere = {
-        name
-        for name, external in (("cache", inventory.redis.external), ("database", inventory.postgres.external))
-        if external
-    }
-    return share(set(ctx.host.roles) - elsewhere, ctx.me.memory_mb, role)
+def planned(ctx: "Context", role: str, host: str | None = None) -> int:
+    """MiB that ``role`` may plan with on ``host`` (default: this one); what is not installed there takes no part."""
+    inventory, name = ctx.inventory, host or ctx.name
+    absent = {"cache": inventory.redis.external, "database": inventory.postgres.external}
+    if not ctx.reached("phase2"):
+        absent = dict.fromkeys(absent, True)
+    roles = {role for role in inventory.roles_of(name) if not absent.get(role, False)}
+    return share(roles, ctx.facts[name].memory_mb, role)

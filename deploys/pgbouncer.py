@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 ROLES = ("pooler",)
-NEEDS = ("base", "firewall")
+NEEDS = ("base", "firewall", "postgres")
 SECRETS = ("pgbouncer_admin_password",)
 ADMIN = "roadbed"
 PORT = PORTS["pooler"][0]

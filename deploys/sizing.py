@@ -29,13 +29,15 @@ class Sizing:
         return f"{self.replicas} x {self.memory_mb} MiB (heap {self.heap_mb} MiB)"
 
 
-def size(app: "AppSettings", cpus: int, memory_mb: int) -> Sizing:
+def size(app: "AppSettings", cpus: int, memory_mb: int, room: int | None = None) -> Sizing:
     """Sizes the instances of ``app`` on a host with ``cpus`` cores and ``memory_mb`` MiB.
 
-    A rollout runs the old and the new release side by side, so every instance is counted
-    twice. Raises ValueError, with the arithmetic, when the instances cannot fit.
+    ``room`` is what the app may plan with, in MiB, where other roles share the host (memory.py). A rollout
+    runs the old and the new release side by side, so every instance is counted twice. Raises ValueError,
+    with the arithmetic, when the instances cannot fit.
     """
-    room = memory_mb - RESERVED_MB
+    others = 0 if room is None else memory_mb - RESERVED_MB - room
+    room = memory_mb - RESERVED_MB - others
     replicas = app.replicas if isinstance(app.replicas, int) else max(1, min(cpus, room // (2 * COMFORT_MB)))
     share = room // (2 * replicas)
     memory = app.memory if isinstance(app.memory, int) else min(share, 2048)
@@ -43,7 +45,8 @@ def size(app: "AppSettings", cpus: int, memory_mb: int) -> Sizing:
         need = max(memory, MINIMUM_MB)
         raise ValueError(
             f"{replicas} x {need} MiB, twice during a rollout, make {2 * replicas * need} MiB, but {memory_mb} MiB "
-            f"less {RESERVED_MB} MiB for the system leave {room} MiB. "
+            f"less {RESERVED_MB} MiB for the system{f' and {others} MiB for other roles' if others else ''} "
+            f"leave {room} MiB. "
             "Lower app/replicas or app/memory, or use a larger machine"
         )
     return Sizing(replicas=replicas, memory_mb=memory, heap_mb=int(memory * HEAP_SHARE))

@@ -16,6 +16,7 @@ echo "cpus=$(nproc)"
 echo "memory=$(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo)"
 limits="/sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"
 echo "limit=$(cat $limits 2>/dev/null | grep -x '[0-9]*' | sort -n | head -n 1)"
+echo "phase=$(cat /var/lib/roadbed/phase 2>/dev/null)"
 echo "systemd=$(systemctl --version 2>/dev/null | sed -n '1s/systemd \\([0-9]*\\).*/\\1/p')"
 """
 
@@ -40,6 +41,7 @@ def parse_facts(name: str, output: str) -> HostFacts:
             cpus=int(values["cpus"]),
             memory_mb=min(memory_kb, limit_kb) // 1024,
             systemd=int(values["systemd"] or 0),
+            phase=values.get("phase", ""),
         )
     except (KeyError, ValueError) as error:
         raise OperationFailed(

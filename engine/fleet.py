@@ -40,6 +40,12 @@ class Fleet:
             else:
                 self.sessions[name], self.facts[name] = answer
 
+    def set_aside(self, names: Iterable[str]) -> None:
+        """Ends the connections to all other hosts than ``names``; what was learnt of them stays, as facts."""
+        for name in [name for name in self.sessions if name not in names]:
+            self.sessions.pop(name).close()
+        self.failures = {name: error for name, error in self.failures.items() if name in names}
+
     def session(self, name: str) -> Session:
         """The session of a host. Raises the error that kept it from connecting."""
         if name in self.sessions:

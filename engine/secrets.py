@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import secrets as random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pyrage
@@ -48,6 +48,12 @@ class Secrets:
         if name not in self._values:
             self.set(name, make())
         return self._values[name]
+
+    def create_missing(self, names: Iterable[str]) -> None:
+        """Passwords between the parts of a stack, made the first time: 32 random bytes each, safe in a URL."""
+        missing = [name for name in names if name not in self._values]
+        if missing:
+            self._store({**self._values, **{name: random.token_urlsafe(32) for name in missing}})
 
     def set(self, name: str, value: str) -> None:
         """Stores a secret; the file is replaced at once or not at all."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from roadbed.deploys.context import ROADMAP
 from roadbed.deploys.environment import app_address
 from roadbed.deploys.node import node_path
 from roadbed.engine.errors import OperationFailed, RoadbedError
@@ -42,7 +43,8 @@ class ReleaseStep:
 
     def run(self, run: Run, hosts: list[str]) -> dict[str, RoadbedError]:
         """Brings the release to service; returns the errors of the hosts on which it is not."""
-        if reason := incomplete(run.fleet.inventory, self.roles, hosts, run.hosts_in_play):
+        together = ROADMAP.index(run.phase) >= ROADMAP.index("phase3")
+        if reason := incomplete(run.fleet.inventory, self.roles, hosts, run.hosts_in_play, together=together):
             return {host: OperationFailed(f"{host}: {reason}") for host in hosts}
         try:
             _Rollout(self.artefact, run, hosts, Stages(run, self.name)).perform()

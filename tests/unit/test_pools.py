@@ -97,5 +97,13 @@ def test_memory_that_is_not_there() -> None:
 
 def test_a_service_elsewhere_takes_no_memory(make_context: Make) -> None:
     roles = {"web-1": {"address": "192.0.2.10", "roles": ["web", "app", "cache", "database"]}}
-    assert memory.planned(make_context(hosts=roles, postgres={"external": True}), "cache") == 742
-    assert memory.planned(make_context(hosts=roles), "cache") == 530
+    phase2 = {"hosts": roles, "phase": "phase2"}
+    assert memory.planned(make_context(**phase2, postgres={"external": True}), "cache") == 742
+    assert memory.planned(make_context(**phase2), "cache") == 530
+
+
+def test_what_a_phase_does_not_install_takes_no_memory(make_context: Make) -> None:
+    roles = {"web-1": {"address": "192.0.2.10", "roles": ["web", "app", "cache", "database"]}}
+    assert memory.planned(make_context(hosts=roles), "app") == 4096 - 384
+    assert memory.planned(make_context(hosts=roles, phase="phase2"), "app") == (4096 - 384) * 4 // 7
+    assert make_context(hosts=roles, phase="phase2").sizing().memory_mb == 1060
