@@ -12,8 +12,11 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 def run(phase: str | None, inventory: str | None, *, as_json: bool, ask_sudo_password: bool) -> None:
-    """Prints every finding. Raises InventoryError (2) when the inventory has not what the phase needs, HostUnreachable (3) or Refused (6) when a host cannot be reached, and
-    OperationFailed (4) when one is not fit."""
+    """Prints every finding.
+
+    Raises InventoryError (2) when the inventory lacks what the phase needs, HostUnreachable (3) or Refused (6)
+    when a host cannot be reached, and OperationFailed (4) when one is not fit.
+    """
     from roadbed.deploys.context import Context
     from roadbed.engine.errors import OperationFailed, RoadbedError
     from roadbed.engine.fleet import Fleet
