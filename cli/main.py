@@ -99,6 +99,9 @@ def verify(
     as_json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the measured values too.")] = False,
     ask_sudo_password: AskSudo = False,
+    disruptive: Annotated[
+        bool, typer.Option("--disruptive", help="Also stop services for some seconds: is the site still served?")
+    ] = False,
 ) -> None:
     """Prove it: testinfra checks and behaviour probes against the hosts of any inventory."""
     from .verify import run
@@ -111,6 +114,7 @@ def verify(
         as_json=as_json,
         verbose=verbose,
         ask_sudo_password=ask_sudo_password,
+        disruptive=disruptive,
     )
 
 

@@ -61,7 +61,7 @@ def run(phase: str | None, inventory: str, *, keep: bool, folder: Path, as_json:
         raise VerificationFailed(f"the second run changed {len(changed)} operations:\n{names}")
     say("0 changes")
     began = stages.announce("verify")
-    verified = _provision("verify", stack, phase, as_json=True)
+    verified = _provision("verify", stack, phase, "--disruptive", as_json=True)
     stages.ended("verify", began)
     _report(stack, phase, folder, stages, first, verified["checks"])
     if not keep:

@@ -32,6 +32,7 @@ class Verification:
     fleet: Fleet
     contexts: dict[str, Context]
     verbose: bool = False
+    disruptive: bool = False
     results: list[CheckResult] = field(default_factory=list)
     told: int = 0
 

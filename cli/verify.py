@@ -5,12 +5,14 @@ import io
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .options import sudo_password
 from .style import output, say, seconds
 
 if TYPE_CHECKING:
+    from roadbed.engine.fleet import Fleet
+
     from .verification import Verification
 
 
@@ -23,6 +25,7 @@ def run(
     as_json: bool = False,
     verbose: bool = False,
     ask_sudo_password: bool = False,
+    disruptive: bool = False,
 ) -> None:
     """Runs the checks. Raises HostUnreachable (3) or VerificationFailed (5)."""
     import pytest
@@ -49,8 +52,11 @@ def run(
         for error in fleet.failures.values():
             say(f"  ! {error}")
         phase = phase or recorded(fleet.facts.values()) or "phase1"
-        contexts = {name: Context(stack, phase, name, fleet.facts, secret, builds) for name in fleet.facts}
-        verification = Verification(fleet, contexts, verbose)
+        manifest = _manifest(fleet)
+        contexts = {
+            name: Context(stack, phase, name, fleet.facts, secret, builds, manifest=manifest) for name in fleet.facts
+        }
+        verification = Verification(fleet, contexts, verbose, disruptive)
         words = [str(folder), "-q", "-c", "/dev/null", f"--rootdir={folder}", "-p", "no:cacheprovider"]
         words += ["--import-mode=importlib", "--tb=short", "--no-header"]
         words += [f"--junitxml={junit.resolve()}"] if junit else []
@@ -73,6 +79,17 @@ def run(
         raise next(iter(fleet.failures.values()))
     if bad := [result for result in verification.results if not result.passed]:
         raise VerificationFailed(f"{len(bad)} of {len(verification.results)} checks do not hold")
+
+
+def _manifest(fleet: "Fleet") -> dict[str, Any]:
+    """The manifest of the release that the first app host serves; empty where there is none yet."""
+    app = fleet.inventory.app
+    for name in fleet.inventory.with_role("app"):
+        if name in fleet.sessions:
+            said = fleet.session(name).run(f"cat {app.root}/current/.roadbed/manifest.json", check=False).out
+            found: dict[str, Any] = json.loads(said) if said else {}
+            return found
+    return {}
 
 
 def _summarise(verification: "Verification", took: float) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .memory import planned
 from .sizing import Sizing, size
@@ -45,7 +45,8 @@ class Context:
     ``facts`` holds every host that answered, because a web host needs the replica counts of
     the app hosts. ``node`` is the exact Node.js build for each architecture. ``secret`` returns
     the value of a named secret; it raises KeyError for an unknown name. ``driver`` is the npm package
-    by which the app speaks to PostgreSQL, as its release tells.
+    by which the app speaks to PostgreSQL, as its release tells. ``manifest`` is that of the release which
+    runs, for checks alone.
     """
 
     inventory: "Inventory"
@@ -55,6 +56,7 @@ class Context:
     secret: Callable[[str], str] = field(repr=False, compare=False)
     node: Mapping[str, "NodeBuild"] = field(default_factory=dict)
     driver: str | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def host(self) -> "Host":

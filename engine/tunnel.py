@@ -1,4 +1,4 @@
-"""Reach a loopback port of a host from here, through its SSH connection."""
+"""Reach a port from here through the SSH connection of a host: one of its own, or one that it reaches."""
 
 import contextlib
 import socket
@@ -11,8 +11,8 @@ from .session import Session
 
 
 @contextlib.contextmanager
-def forward(session: Session, port: int) -> Iterator[int]:
-    """A local port that leads to ``127.0.0.1:<port>`` on the host, as long as the block runs.
+def forward(session: Session, port: int, address: str = "127.0.0.1") -> Iterator[int]:
+    """A local port that leads to ``<address>:<port>`` as the host sees it, as long as the block runs.
 
     Bytes are passed on as they come, so that it can be used to time a stream. The host's sshd must
     allow local forwarding (``AllowTcpForwarding local``).
@@ -31,7 +31,7 @@ def forward(session: Session, port: int) -> Iterator[int]:
                     return
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 try:
-                    channel = transport.open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=10)
+                    channel = transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=10)
                 except (OSError, EOFError, paramiko.SSHException):
                     client.close()
                     continue

@@ -1,8 +1,8 @@
 """Fixtures of the checks that `provision verify` runs: one collection of a module per host it applies to.
 
 A module ``test_<component>.py`` runs on the hosts with the component's ROLES; a module may say
-``ROLES`` itself, and may define ``applies(ctx) -> bool``. What does not apply is not collected,
-so that nothing is ever skipped.
+``ROLES`` itself, and may define ``applies(ctx) -> bool``. ``DISRUPTIVE = True``: only when the user
+asks for it. What does not apply is not collected, so that nothing is ever skipped.
 """
 
 import importlib
@@ -14,6 +14,7 @@ import pytest
 import testinfra.backend.base
 import testinfra.host
 
+from roadbed.checks.replicas import Replica, replicas_of
 from roadbed.deploys.context import Context
 from roadbed.engine.session import Session
 from roadbed.engine.tunnel import forward
@@ -54,6 +55,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every check runs once for each host it applies to."""
     verification = _verification(metafunc.config)
     names = verification.hosts_for(_roles(metafunc.module), getattr(metafunc.module, "applies", None))
+    if getattr(metafunc.module, "DISRUPTIVE", False) and not verification.disruptive:
+        names = []
     metafunc.parametrize("node_name", names, scope="session")
 
 
@@ -96,6 +99,25 @@ def tunnel(session: Session) -> Iterator[Callable[[int], str]]:
     """``tunnel(5000)`` gives a URL here that leads to port 5000 of the host's loopback interface."""
     with ExitStack() as stack:
         yield lambda port: f"http://127.0.0.1:{stack.enter_context(forward(session, port))}"
+
+
+@pytest.fixture(scope="session")
+def hosts(request: pytest.FixtureRequest) -> dict[str, testinfra.host.Host]:
+    """testinfra's host of every host that answered, as root: for checks that need several."""
+    sessions = _verification(request.config).fleet.sessions
+    return {name: testinfra.host.Host(SessionBackend(session)) for name, session in sessions.items()}
+
+
+@pytest.fixture(scope="session")
+def replicas(request: pytest.FixtureRequest, hosts: dict[str, testinfra.host.Host]) -> Iterator[list[Replica]]:
+    """Every running instance of the app on all hosts, each with a client that asks it and nobody else."""
+    verification = _verification(request.config)
+    with ExitStack() as stack:
+        found: list[Replica] = []
+        for name in verification.fleet.inventory.with_role("app"):
+            if ctx := verification.contexts.get(name):
+                found += replicas_of(ctx, hosts[name], verification.fleet.session(name), stack)
+        yield found
 
 
 @pytest.fixture

@@ -1,17 +1,16 @@
 """Streaming: a page arrives in pieces at every hop, compressed or not, in HTTP/1.1 and HTTP/2.
 
-The page's own pace is not known, so it is measured first: directly at an instance, with nothing in between.
+The page's own pace is not known, so it is measured first: directly at an instance that this web host sends to,
+be it on the same host or on another one, with nothing in between.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import httpx
 import pytest
-from testinfra.host import Host
 
-from roadbed.checks.instances import active_ports
+from roadbed.checks.replicas import Replica
 from roadbed.checks.streaming import Timing, time_stream
 from roadbed.checks.web import client, sni
 from roadbed.deploys.context import Context
@@ -52,8 +51,8 @@ class Limits:
 
 
 def applies(ctx: Context) -> bool:
-    """Only where the inventory names a page that streams, and an instance can be asked directly."""
-    return ctx.inventory.app.streaming is not None and "app" in ctx.host.roles
+    """Only where the inventory names a page that streams."""
+    return ctx.inventory.app.streaming is not None
 
 
 def _path(ctx: Context) -> str:
@@ -67,14 +66,13 @@ def paces() -> dict[str, Timing]:
 
 
 @pytest.fixture
-def direct(host: Host, ctx: Context, tunnel: Callable[[int], str], paces: dict[str, Timing]) -> Timing:
+def direct(ctx: Context, replicas: list[Replica], paces: dict[str, Timing]) -> Timing:
     """The page's own pace, at an instance. The first request of a page also loads its code and is not timed."""
     if ctx.name not in paces:
-        url = tunnel(active_ports(ctx, host)[0]) + _path(ctx)
-        with httpx.Client(headers={"Host": ctx.inventory.app.domain}, timeout=60, trust_env=False) as session:
-            with session.stream("GET", url):
-                pass
-            paces[ctx.name] = time_stream(session, url, "identity")
+        instance = next(one for one in replicas if one.host in ctx.app_hosts())
+        with instance.client.stream("GET", _path(ctx)):
+            pass
+        paces[ctx.name] = time_stream(instance.client, _path(ctx), "identity")
     return paces[ctx.name]
 
 
