@@ -99,6 +99,9 @@ def verify(
     as_json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the measured values too.")] = False,
     ask_sudo_password: AskSudo = False,
+    only: Annotated[
+        str | None, typer.Option(help="Only these components or probes, comma separated: nginx,streaming.")
+    ] = None,
     disruptive: Annotated[
         bool, typer.Option("--disruptive", help="Also stop services for some seconds: is the site still served?")
     ] = False,
@@ -114,6 +117,7 @@ def verify(
         as_json=as_json,
         verbose=verbose,
         ask_sudo_password=ask_sudo_password,
+        only=only,
         disruptive=disruptive,
     )
 

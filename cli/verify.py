@@ -25,6 +25,7 @@ def run(
     as_json: bool = False,
     verbose: bool = False,
     ask_sudo_password: bool = False,
+    only: str | None = None,
     disruptive: bool = False,
 ) -> None:
     """Runs the checks. Raises HostUnreachable (3) or VerificationFailed (5)."""
@@ -32,7 +33,7 @@ def run(
 
     from roadbed import checks
     from roadbed.deploys.context import Context
-    from roadbed.engine.errors import VerificationFailed
+    from roadbed.engine.errors import InventoryError, VerificationFailed
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.load import load
     from roadbed.engine.roadmap import named, recorded, require
@@ -43,9 +44,10 @@ def run(
 
     stack = load(inventory)
     require(stack, named(phase or "phase1"))
+    folder = Path(next(iter(checks.__path__)))
+    modules = _modules(folder, only)
     secret = Secrets(stack.beside(".secrets.age")).get
     builds = resolve_all(stack.node)
-    folder = Path(next(iter(checks.__path__)))
     started = time.monotonic()
     with Fleet(stack, sudo_password=sudo_password(ask_sudo_password)) as fleet:
         fleet.connect()
@@ -57,13 +59,15 @@ def run(
             name: Context(stack, phase, name, fleet.facts, secret, builds, manifest=manifest) for name in fleet.facts
         }
         verification = Verification(fleet, contexts, verbose, disruptive)
-        words = [str(folder), "-q", "-c", "/dev/null", f"--rootdir={folder}", "-p", "no:cacheprovider"]
+        words = [*modules, "-q", "-c", "/dev/null", f"--rootdir={folder}", "-p", "no:cacheprovider"]
         words += ["--import-mode=importlib", "--tb=short", "--no-header"]
         words += [f"--junitxml={junit.resolve()}"] if junit else []
         chatter = io.StringIO()
         with contextlib.redirect_stdout(chatter):
             code = pytest.main(words, plugins=[verification])
     took = time.monotonic() - started
+    if only and code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise InventoryError(f"--only: nothing of {only} applies to this stack at {phase}")
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise VerificationFailed(f"the checks could not run:\n{chatter.getvalue()}")
     _summarise(verification, took)
@@ -79,6 +83,19 @@ def run(
         raise next(iter(fleet.failures.values()))
     if bad := [result for result in verification.results if not result.passed]:
         raise VerificationFailed(f"{len(bad)} of {len(verification.results)} checks do not hold")
+
+
+def _modules(folder: Path, only: str | None) -> list[str]:
+    """The files of checks to run. Raises InventoryError for a name that has none."""
+    from roadbed.engine.errors import InventoryError
+
+    if only is None:
+        return [str(folder)]
+    there = sorted(path.stem.removeprefix("test_") for path in folder.glob("test_*.py"))
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in there] or ([] if names else [only]):
+        raise InventoryError(f"--only: there are no checks of '{unknown[0]}'. There are: {', '.join(there)}")
+    return [str(folder / f"test_{name}.py") for name in names]
 
 
 def _manifest(fleet: "Fleet") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,15 @@ def milliseconds_until(replica: Replica, path: str, fresh: Callable[[str], bool]
             return took * 1000
         assert took < 10, f"{replica}: {path} is still the old one after 10 s"
         time.sleep(POLL_SECONDS)
+
+
+def arrivals(
+    replicas: list[Replica], path: str, fresh: Callable[[str], bool], *, since: float
+) -> list[tuple[Replica, float]]:
+    """``milliseconds_until`` for several replicas at once."""
+    with ThreadPoolExecutor(len(replicas)) as pool:
+        times = pool.map(lambda one: milliseconds_until(one, path, fresh, since=since), replicas)
+        return list(zip(replicas, times, strict=True))
 
 
 def distinct(pages: Iterable[httpx.Response]) -> int:

@@ -11,7 +11,7 @@ from threading import Event
 import pytest
 from testinfra.host import Host
 
-from roadbed.checks.replicas import Replica, attribute, distinct, isr_path, leads, milliseconds_until, routes
+from roadbed.checks.replicas import Replica, arrivals, attribute, distinct, isr_path, leads, routes
 from roadbed.deploys.context import Context
 from roadbed.deploys.urls import has_cache
 
@@ -91,8 +91,7 @@ def test_shared_again(ctx: Context, replicas: list[Replica], measure: Callable[.
         old = attribute(replicas[0].get("/products/3").text, "render")
         replicas[0].client.post("/api/revalidate", json={"path": "/products/3"})
         since = time.perf_counter()
-        for replica in replicas[1:]:
-            took = milliseconds_until(
-                replica, "/products/3", lambda page: attribute(page, "render") != old, since=since
-            )
+        for replica, took in arrivals(
+            replicas, "/products/3", lambda page: attribute(page, "render") != old, since=since
+        ):
             measure(f"revalidation reaches {replica}", took, "ms", 1000)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from roadbed.checks.replicas import Replica, attribute, leads, milliseconds_until, routes
+from roadbed.checks.replicas import Replica, arrivals, attribute, distinct, leads, routes
 from roadbed.deploys.context import Context
 from roadbed.deploys.urls import has_cache
 
@@ -49,6 +49,14 @@ def test_page_made_on_demand(replicas: list[Replica], measure: Callable[..., Non
     measure("renders", len({attribute(replica.get(path).text, "render") for replica in replicas}), "", 1)
 
 
+def test_binary_is_whole(replicas: list[Replica], measure: Callable[..., None]) -> None:
+    """A binary answer that one instance has made comes out of the cache of every other one byte for byte."""
+    path = f"/products/{1000 + secrets.randbelow(9000)}/label.png"
+    pictures = [replica.get(path) for replica in (*replicas, *replicas)]
+    measure("different pictures", distinct(pictures), "", 1)
+    assert all(picture.content.startswith(b"\x89PNG\r\n") for picture in pictures)
+
+
 def test_one_regeneration_in_a_window(ctx: Context, replicas: list[Replica], measure: Callable[..., None]) -> None:
     """Under requests to all instances at once, a page with a window is made anew once in a window, not once each."""
     window = routes(ctx)[FLASH]["revalidate"]
@@ -72,8 +80,7 @@ def test_path_reaches_every_instance(ctx: Context, replicas: list[Replica], meas
     path = "/products/2"
     old = {attribute(replica.get(path).text, "render") for replica in replicas}
     began = _revalidate(ctx, replicas[0], {"path": path})
-    for replica in replicas[1:] + replicas[:1]:
-        took = milliseconds_until(replica, path, lambda page: attribute(page, "render") not in old, since=began)
+    for replica, took in arrivals(replicas, path, lambda page: attribute(page, "render") not in old, since=began):
         measure(f"fresh on {replica}", took, "ms", PROPAGATION_MS)
     new = {attribute(replica.get(path).text, "render") for replica in replicas}
     measure("renders", len(new), "", 1)
@@ -86,8 +93,7 @@ def test_tag_reaches_every_instance(
     """What is cached under a tag is made anew on every instance after one of them has revalidated the tag."""
     old = {attribute(replica.get(path).text, name) for replica in replicas}
     began = _revalidate(ctx, replicas[-1], {"tag": tag})
-    for replica in replicas:
-        took = milliseconds_until(replica, path, lambda page: attribute(page, name) not in old, since=began)
+    for replica, took in arrivals(replicas, path, lambda page: attribute(page, name) not in old, since=began):
         measure(f"fresh on {replica}", took, "ms", PROPAGATION_MS)
 
 
@@ -96,6 +102,5 @@ def test_stale_while_it_is_made_anew(ctx: Context, replicas: list[Replica], meas
     path, name = "/reviews/12", "summary"
     old = {attribute(replica.get(path).text, name) for replica in replicas}
     began = _revalidate(ctx, replicas[0], {"tag": "reviews", "profile": "max"})
-    for replica in replicas[1:]:
-        took = milliseconds_until(replica, path, lambda page: attribute(page, name) not in old, since=began)
+    for replica, took in arrivals(replicas, path, lambda page: attribute(page, name) not in old, since=began):
         measure(f"fresh on {replica}", took, "ms", PROPAGATION_MS)

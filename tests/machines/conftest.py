@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ import yaml
 from roadbed.engine.secrets import ACTION_KEY, Secrets, new_action_key
 from roadbed.machines import nspawn
 from roadbed.machines.model import MachineSpec
+
+from .visitors import Visitors
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVISION = str(Path(sys.executable).with_name("provision"))
@@ -66,9 +69,9 @@ class Stack:
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
-    def converge(self, *words: str) -> dict[str, Any]:
-        """`provision phase1 --json`; returns its result."""
-        result: dict[str, Any] = json.loads(self.provision("phase1", "--json", *words).stdout)
+    def converge(self, *words: str, phase: str = "phase1") -> dict[str, Any]:
+        """`provision <phase> --json`; returns its result."""
+        result: dict[str, Any] = json.loads(self.provision(phase, "--json", *words).stdout)
         return result
 
     def ssh(self, name: str, command: str, *, check: bool = True, timeout: float = 120, stdin: str = "") -> str:
@@ -147,3 +150,47 @@ def pair(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.T
     stack = make_stack(tmp_path_factory.mktemp("pair"), specs)
     stack.first = stack.converge()
     return stack
+
+
+FLEET = {
+    "fleet-web": (111, "bookworm", ["web"]),
+    "fleet-app1": (112, "trixie", ["app"]),
+    "fleet-app2": (113, "bookworm", ["app"]),
+    "fleet-data": (114, "trixie", ["cache", "pooler", "database"]),
+}
+"""Name -> number, Debian release, roles."""
+
+
+@dataclass
+class Phases:
+    """What happened while the fleet went from phase1 to phase3: each run's result, and the requests meanwhile."""
+
+    results: dict[str, dict[str, Any]]
+    requests: int
+    failures: list[str]
+
+
+@dataclass
+class Grown:
+    """The fleet at phase3."""
+
+    stack: Stack
+    phases: Phases
+
+
+@pytest.fixture(scope="session")
+def grown(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.TempPathFactory) -> Grown:
+    """Four machines, brought from phase1 to phase3 under constant requests. Tests leave them as they found them."""
+    specs = [spec(name, number, suite) for name, (number, suite, _) in FLEET.items()]
+    booted(specs)
+    stack = make_stack(tmp_path_factory.mktemp("fleet"), specs)
+    for name, (_, _, roles) in FLEET.items():
+        stack.data["hosts"][name]["roles"] = roles
+    stack.write(nginx={"limits": {"requests": 1000, "burst": 1000}}, redis={"cache_memory": 128, "durable_memory": 64})
+    results = {"phase1": stack.converge()}
+    with Visitors(stack.address("fleet-web"), "shop.example.test") as visitors:
+        for phase in ("phase2", "phase3"):
+            results[phase] = stack.converge(phase=phase)
+        time.sleep(2)
+    stack.first = results["phase1"]
+    return Grown(stack, Phases(results, visitors.total, visitors.failures))
