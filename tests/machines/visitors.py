@@ -106,7 +106,7 @@ class Visitors:
 
 @dataclass
 class Crowd(Visitors):
-    """About 64 requests a second over pages (ISR), route handlers, files, streams and POSTs."""
+    """About 70 requests a second over pages (ISR), route handlers, database queries, files, streams and POSTs."""
 
     def _kinds(self, h1: httpx.AsyncClient, h2: httpx.AsyncClient) -> list[Kind]:
         return [
@@ -115,6 +115,7 @@ class Crowd(Visitors):
             ("page, HTTP/2", 0.1, lambda: self._ask(h2, "GET", "/flash-sale")),
             ("page made on demand", 0.2, lambda: self._ask(h2, "GET", f"/products/{100 + self.total % 900}")),
             ("page over fetch", 0.2, lambda: self._ask(h1, "GET", "/prices/5")),
+            ("database", 0.2, lambda: self._ask(h1, "GET", "/api/stock")),
             ("file", 0.2, lambda: self._ask(h2, "GET", "/images/gauge.png")),
         ]
 
