@@ -13,8 +13,9 @@ Measure = Callable[..., None]
 
 
 def test_no_unit_has_failed(host: Host) -> None:
-    """No systemd unit has failed."""
-    assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
+    """No systemd unit has failed; the managers of people who are logged in do not count."""
+    failed = host.check_output("systemctl list-units --failed --plain --no-legend").splitlines()
+    assert [unit for unit in failed if not unit.startswith("user@")] == []
 
 
 def test_no_restart_is_owed(host: Host) -> None:

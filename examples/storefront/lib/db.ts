@@ -15,8 +15,8 @@ export function database(): Pool | undefined {
     pool = new Pool({
       connectionString,
       max: Number(process.env.DATABASE_POOL_MAX ?? 5),
-      connectionTimeoutMillis: 2_000,
-      query_timeout: 5_000,
+      connectionTimeoutMillis: 5_000,
+      query_timeout: 10_000,
       idleTimeoutMillis: 30_000,
       allowExitOnIdle: true,
     });
