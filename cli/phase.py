@@ -36,12 +36,9 @@ class Wanted:
 
 def converge(phase: str, inventory: str | None, wanted: Wanted) -> None:
     """The whole command. Raises RoadbedError, with the exit code of what went wrong first."""
-    from gevent import monkey
+    from roadbed.engine.start import start
 
-    monkey.patch_all()  # before anything imports pyinfra or paramiko
-    from gevent.hub import Hub
-
-    Hub.NOT_ERROR = (*Hub.NOT_ERROR, KeyboardInterrupt)  # Ctrl-C ends with one line, see main()
+    start()
     from roadbed.engine.load import load
 
     stack = load(inventory)
@@ -76,7 +73,7 @@ def converge_stack(
     artefact, builds = built(stack, secrets, report, allow_vulnerable=wanted.allow_vulnerable)
     with Fleet(stack, sudo_password=password) as fleet:
         started = time.monotonic()
-        fleet.connect()
+        fleet.connect(ahead=names)
         fleet.set_aside(names)
         say(f"connected to {len(fleet.sessions)} of {len(names)} hosts ({seconds(time.monotonic() - started)})")
         refuse_downgrade(phase, fleet.facts, allowed=wanted.allow_downgrade)

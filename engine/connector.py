@@ -3,32 +3,26 @@
 What this works around in pyinfra 3.10, each once:
 
 - its SSH connector opens a channel and a sudo for every command and never sets TCP_NODELAY;
-- a fact is asked again by every operation that needs it (pyinfra#17). Here the facts which the
-  last run needed are fetched in one round trip and are valid until the first command or file
-  that changes something;
-- it evaluates the types of its global arguments anew for every operation and fact: 1 ms of processor time each;
+- a fact is asked again by every operation that needs it (pyinfra#17). Here it is asked once, and is
+  valid until the first command or file that changes something (answers.py);
 - uploads go through a predictable world-readable file in /tmp (pyinfra#1085). Here the bytes
   go to a private file beside the target.
 """
 
-import functools
-import json
 import threading
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from io import IOBase
 from pathlib import Path
 from typing import Any
 
-from pyinfra.api import arguments as pyinfra_arguments
-from pyinfra.api import facts as pyinfra_facts
 from pyinfra.api import host as pyinfra_host
 from pyinfra.api.command import StringCommand
 from pyinfra.connectors.base import BaseConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine, make_unix_command_for_host
 
 from .errors import RoadbedError
-from .session import Result, Session
+from .result import Result
+from .session import Session
 
 _NOT_FOR_THE_COMMAND = ("_get_pty", "_timeout", "_stdin", "_success_exit_codes")
 _reading = threading.local()
@@ -46,42 +40,6 @@ def _get_fact_marked(*args: Any, **kwargs: Any) -> Any:
 
 
 pyinfra_host.get_fact = _get_fact_marked  # type: ignore[attr-defined]
-_global_arguments = functools.cache(pyinfra_arguments.all_global_arguments)
-pyinfra_arguments.all_global_arguments = _global_arguments
-pyinfra_facts.all_global_arguments = _global_arguments  # type: ignore[attr-defined]
-
-
-class FactCache:
-    """Answers of one host's fact commands, and the list of those it needed, for the next run."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.answers: dict[str, Result] = {}
-        self.asked: list[str] = []
-
-    def prefetch(self, session: Session) -> None:
-        """Asks everything the last run asked, in one round trip. The answers hold until ``forget``."""
-        try:
-            commands = [str(command) for command in json.loads(self.path.read_text())]
-        except (OSError, ValueError):
-            return
-        self.answers = dict(zip(commands, session.run_words(commands, timeout=120), strict=True))
-
-    def forget(self) -> None:
-        """Something on the host has changed: no answer is valid any more."""
-        self.answers.clear()
-
-    def save(self) -> None:
-        """Remembers which facts this run needed. The file holds commands, no answers."""
-        if self.asked:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.path.write_text(json.dumps(self.asked))
-
-
-def cache_path(inventory: Path, host: str) -> Path:
-    """Where the fact list of a host is kept between runs."""
-    stack = sha256(str(inventory.resolve()).encode()).hexdigest()[:16]
-    return Path("~/.cache/roadbed/facts").expanduser() / stack / f"{host}.json"
 
 
 class RoadbedConnector(BaseConnector):
@@ -92,7 +50,7 @@ class RoadbedConnector(BaseConnector):
     def __init__(self, state: Any, host: Any) -> None:
         super().__init__(state, host)
         self.session: Session = host.host_data["roadbed_session"]
-        self.facts: FactCache = host.host_data["roadbed_facts"]
+        self.facts = self.session.answers
         self.login: Callable[[], None] = host.host_data["roadbed_login"]
         self.error = ""
         """Why the last command or file of an operation failed; read by the runner."""
@@ -110,17 +68,10 @@ class RoadbedConnector(BaseConnector):
         codes = arguments.get("_success_exit_codes") or [0]
         rest = {key: value for key, value in arguments.items() if key not in _NOT_FOR_THE_COMMAND}
         text = make_unix_command_for_host(self.state, self.host, command, **rest).get_raw_value() + " </dev/null"
-        result = self._fact(text) if getattr(_reading, "fact", False) else self._change(text, timeout)
+        result = self.facts.of(text) if getattr(_reading, "fact", False) else self._change(text, timeout)
         lines = [OutputLine("stdout", line) for line in result.out.splitlines()]
         lines += [OutputLine("stderr", line) for line in result.err.splitlines()]
         return result.rc in codes, CommandOutput(lines)
-
-    def _fact(self, text: str) -> Result:
-        if text not in self.facts.asked:
-            self.facts.asked.append(text)
-        if text not in self.facts.answers:
-            self.facts.answers[text] = self.session.run_words([text], timeout=120)[0]
-        return self.facts.answers[text]
 
     def _change(self, text: str, timeout: float | None) -> Result:
         self.facts.forget()
@@ -136,7 +87,6 @@ class RoadbedConnector(BaseConnector):
 
     def write(self, path: str, data: bytes, **options: Any) -> None:
         """See ``Session.write``."""
-        self.facts.forget()
         try:
             self.session.write(path, data, **options)
         except RoadbedError as error:

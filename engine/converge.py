@@ -22,7 +22,7 @@ from pyinfra.context import ctx_host, ctx_state
 from roadbed.deploys.context import Context
 from roadbed.deploys.phases import component_name
 
-from .connector import FactCache, cache_path
+from .answers import list_path
 from .errors import HostUnreachable, OperationFailed, RoadbedError
 from .fleet import Fleet
 from .operations import OperationCallbacks, OperationWatch
@@ -85,8 +85,8 @@ class Run:
             self.failed.update(errors)
             self.lost[step.name] = set(blocked) | set(errors)
             self.report.step_ended(step.name)
-        for cache in self._caches.values():
-            cache.save()
+        for name, session in self.fleet.sessions.items():
+            session.answers.save(list_path(inventory.path, name))
 
     def _blocked(self, step: Step, host: str) -> str:
         """Why a step cannot run on a host, or an empty string."""
@@ -110,17 +110,14 @@ class Run:
 
     def _forget_facts(self) -> None:
         """What changes hosts behind pyinfra's back ends the validity of its facts."""
-        for cache in self._caches.values():
-            cache.forget()
+        for session in self.fleet.sessions.values():
+            session.answers.forget()
 
     def _start_pyinfra(self) -> None:
-        inventory = self.fleet.inventory
-        self._caches = {name: FactCache(cache_path(inventory.path, name)) for name in self.fleet.sessions}
-        each(self._caches, lambda name: self._caches[name].prefetch(self.fleet.session(name)))
+        each(self.fleet.sessions, lambda name: self.fleet.session(name).answers.renew())
         data = {
             f"@roadbed/{name}": {
                 "roadbed_session": session,
-                "roadbed_facts": self._caches[name],
                 "roadbed_login": partial(self.fleet.fresh_login, name),
             }
             for name, session in self.fleet.sessions.items()

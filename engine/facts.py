@@ -23,7 +23,7 @@ echo "systemd=$(systemctl --version 2>/dev/null | sed -n '1s/systemd \\([0-9]*\\
 
 def read_facts(session: Session) -> HostFacts:
     """Reads the facts of a host. Raises OperationFailed when it is not a Linux system with os-release(5)."""
-    return parse_facts(session.name, session.run(SCRIPT, check=False).out)
+    return parse_facts(session.name, session.read(SCRIPT, check=False).out)
 
 
 def parse_facts(name: str, output: str) -> HostFacts:

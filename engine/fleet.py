@@ -1,10 +1,11 @@
 """The hosts of an inventory, connected: one session each, kept over all components."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TypeVar
 
 from roadbed.deploys.context import HostFacts
 
+from .answers import list_path
 from .connect import open_session
 from .errors import HostUnreachable, RoadbedError
 from .facts import read_facts
@@ -27,11 +28,16 @@ class Fleet:
         self.failures: dict[str, RoadbedError] = {}
         self._sudo_password = sudo_password
 
-    def connect(self, names: Iterable[str] | None = None) -> None:
-        """Connects to the hosts at the same time and reads their facts. Never raises for one host: see ``failures``."""
+    def connect(self, names: Iterable[str] | None = None, *, ahead: Container[str] = ()) -> None:
+        """Connects to the hosts at the same time and reads their facts. Never raises for one host: see ``failures``.
+
+        The hosts in ``ahead`` are asked in the same round trip what the last run asked them.
+        """
 
         def one(name: str) -> tuple[Session, HostFacts]:
             session = self._open(name)
+            if name in ahead:
+                session.answers.expect(list_path(self.inventory.path, name))
             return session, read_facts(session)
 
         for name, answer in each(names or self.inventory.hosts, one).items():

@@ -11,33 +11,21 @@ import contextlib
 import secrets
 import shlex
 import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
 
+from .answers import Answers
 from .errors import HostUnreachable, OperationFailed
+from .result import Result
 
 PENDING = "/var/lib/roadbed/pending"
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UPLOAD_SECONDS = 300
 """Longest silence of a host that takes a file: its disk may be slow, but a disk that hangs is an error."""
 BEGIN = f"umask 022; export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PATH={ROOT_PATH}\n"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command gave: exit code, standard output, standard error."""
-
-    rc: int
-    out: str
-    err: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether the command succeeded."""
-        return self.rc == 0
 
 
 class Session:
@@ -61,6 +49,7 @@ class Session:
         self._secret = secrets.token_hex(8)  # so that nothing a command prints is taken for the end of its output
         self.lost = False
         """Whether the connection broke, and no shell was opened since."""
+        self.answers = Answers(lambda questions: self.run_words(questions, timeout=120))
 
     def run(self, command: str, *, timeout: float | None = 60, check: bool = True) -> Result:
         """Runs a shell command as root in a fresh ``sh``.
@@ -70,14 +59,17 @@ class Session:
         is set, HostUnreachable when the connection breaks.
         """
         result = self.run_many([command], timeout=timeout)[0]
-        if check and not result.ok:
-            reason = (result.err.strip() or result.out.strip() or f"exit code {result.rc}").splitlines()
-            raise OperationFailed(f"{self.name}: {' / '.join(reason[-5:])}")
-        return result
+        return result.required(self.name) if check else result
+
+    def read(self, command: str, *, check: bool = True) -> Result:
+        """``run`` for a command that changes nothing: its result is valid until something changes on the host."""
+        result = self.answers.of(_in_own_shell(command))
+        return result.required(self.name) if check else result
 
     def run_many(self, commands: list[str], *, timeout: float | None = 60) -> list[Result]:
         """Runs several commands in one round trip, each in a shell of its own, one after the other."""
-        return self.run_words([f"sh -c {shlex.quote(command)} </dev/null" for command in commands], timeout=timeout)
+        self.answers.forget()
+        return self.run_words([_in_own_shell(command) for command in commands], timeout=timeout)
 
     def run_words(self, texts: list[str], *, timeout: float | None = 60) -> list[Result]:
         """Feeds complete shell commands to the root shell itself, in one round trip.
@@ -135,6 +127,7 @@ class Session:
             + f" &&\nbase64 -d > {fresh} <<'ROADBED_END' &&\n{base64.encodebytes(data).decode()}ROADBED_END\n"
             + " &&\n".join(after)
         )
+        self.answers.forget()
         result = self.run_words([f"(\n{script}\n) </dev/null || {{ rm -f -- {fresh}; false; }}"])[0]
         if not result.ok:
             said = " / ".join((result.err.strip() or result.out.strip()).splitlines()[-5:])
@@ -145,6 +138,7 @@ class Session:
 
         Raises OperationFailed, with what the host said, and leaves no part of the file behind.
         """
+        self.answers.forget()
         channel = self._open_channel()
         channel.settimeout(UPLOAD_SECONDS)
         prefix, place = self._become.replace("exec ", "", 1), shlex.quote(remote)
@@ -200,7 +194,7 @@ class Session:
         out = self._until(channel, b"\n" + mark)
         rc = self._until(channel, b"\n")
         err = self._until(channel, b"\n" + mark + b"\n")
-        return Result(int(rc), out.decode(errors="replace"), err.decode(errors="replace"))
+        return Result(int(rc), out.decode(errors="replace"), err.decode(errors="replace"), time.time())
 
     def _until(self, channel: paramiko.Channel, mark: bytes) -> bytes:
         searched = 0
@@ -234,3 +228,7 @@ class Session:
         if self._channel is not None:
             self._channel.close()
         self._channel = None
+
+
+def _in_own_shell(command: str) -> str:
+    return f"sh -c {shlex.quote(command)} </dev/null"

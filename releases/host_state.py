@@ -55,7 +55,7 @@ def inspect(session: Session, app: AppSettings, *, owed: bool = False) -> HostSt
 
     ``owed``: a dry run has found that the environment or a unit of the app would change.
     """
-    lines = session.run(script("inspect", app=app.name, root=app.root, route=app.route)).out.splitlines()
+    lines = session.read(script("inspect", app=app.name, root=app.root, route=app.route)).out.splitlines()
     state = parse(lines)
     return replace(state, debt=state.debt or owed)
 
