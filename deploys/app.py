@@ -131,18 +131,21 @@ class AppSettings(Settings):
 
 
 class UnitState(FactBase[tuple[str, str]]):
-    """(is-active, is-enabled) of a unit in systemctl's words. pyinfra's own fact takes an active target for stopped."""
+    """(ActiveState, UnitFileState) of a unit. pyinfra's own fact takes an active target for stopped."""
+
+    def requires_command(self, unit: str) -> str:
+        return "systemctl"
 
     def command(self, unit: str) -> str:
-        return f"systemctl is-active {unit}; systemctl is-enabled {unit} 2>/dev/null; true"
+        return f"systemctl show --all --property Id --property ActiveState --property UnitFileState {unit}"
 
     @staticmethod
     def default() -> tuple[str, str]:
         return "unknown", "unknown"
 
     def process(self, output: list[str]) -> tuple[str, str]:
-        active, enabled = [*output, "unknown", "unknown"][:2]
-        return active, enabled
+        said = {key: value for key, _, value in (line.partition("=") for line in output)}
+        return said.get("ActiveState", "unknown"), said.get("UnitFileState", "unknown")
 
 
 @operation()

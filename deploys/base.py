@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Literal
 from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator
-from pyinfra.operations import apt, files, server, systemd
+from pyinfra.operations import apt, files, systemd
 
+from .accounts import system_group, system_user
 from .app import MAX_REPLICAS, SLOTS
 from .files import DAEMON_RELOAD, settle, write_template
 from .model import Settings
@@ -134,6 +135,8 @@ def deploy(ctx: "Context") -> None:
     set_timezone(name=f"Set the time zone to {settings.timezone}", zone=settings.timezone)
     ensure_time_sync(name="Keep the clock in sync")
     if not settings.locale.startswith("C."):
+        from pyinfra.operations import server  # which imports every package manager that pyinfra knows
+
         apt.packages(name="Install locales", packages=["locales"], no_recommends=True)
         server.locale(name=f"Generate the locale {settings.locale}", locale=settings.locale)
     set_locale(name=f"Set the locale to {settings.locale}", locale=settings.locale)
@@ -161,17 +164,8 @@ def _folders(ctx: "Context") -> None:
     if not {"web", "app"} & set(ctx.host.roles):
         return
     app = ctx.inventory.app
-    server.group(name=f"Create the group {app.name}", group=app.name, system=True)
-    server.user(  # noqa: S604  (no subprocess: the login shell)
-        name=f"Create the system user {app.name}",
-        user=app.name,
-        group=app.name,
-        home=app.root,
-        shell="/usr/sbin/nologin",
-        system=True,
-        create_home=False,
-        ensure_home=False,
-    )
+    system_group(name=f"Create the group {app.name}", group=app.name)
+    system_user(name=f"Create the system user {app.name}", user=app.name, group=app.name, home=app.root)
     for path in (app.root, f"{app.root}/releases"):
         files.directory(name=f"Create {path}", path=path, user="root", group="root", mode="755")
     cache = f"/var/cache/{app.name}"

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from pydantic import Field, model_validator
 from pyinfra import context
 from pyinfra.api.facts import FactBase
@@ -17,6 +15,8 @@ from .files import PENDING
 from .model import Settings
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from roadbed.engine.inventory import Inventory
 
 SITE = "/etc/nginx/tls/site.pem"
@@ -64,9 +64,8 @@ class Certificate(FactBase[tuple[frozenset[str], bool] | None]):
     """(DNS names, whether it signed itself) of a certificate that is valid for ``days`` more days, or None."""
 
     def command(self, path: str, days: int) -> str:
-        read = f"openssl x509 -in {shlex.quote(path)} -noout"
-        show = f"{read} -checkend {days * 86400} >/dev/null && {read} -subject -issuer -ext subjectAltName"
-        return f"{{ {show}; }} 2>/dev/null; true"
+        read = f"openssl x509 -in {shlex.quote(path)} -noout -subject -issuer -ext subjectAltName"
+        return f"if said=$({read} -checkend {days * 86400} 2>/dev/null); then printf '%s\\n' \"$said\"; fi"
 
     def process(self, output: list[str]) -> tuple[frozenset[str], bool] | None:
         lines = [line.strip() for line in output]
@@ -160,6 +159,9 @@ def own_files(inventory: "Inventory") -> bytes:
     Raises ValueError when a file is missing or unreadable, the key is not the certificate's, the
     certificate has ended, or it does not cover app.domain and app.aliases.
     """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
     tls = inventory.nginx.tls
     chain, key = (read_pem(inventory, f"nginx/tls/{name}", getattr(tls, name)) for name in ("certificate", "key"))
     try:
@@ -179,7 +181,9 @@ def own_files(inventory: "Inventory") -> bytes:
     return chain.rstrip() + b"\n" + key
 
 
-def _dns_names(certificate: x509.Certificate) -> list[str]:
+def _dns_names(certificate: "x509.Certificate") -> list[str]:
+    from cryptography import x509
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

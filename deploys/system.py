@@ -108,7 +108,7 @@ class TimeSync(FactBase[Sync]):
     def command(self) -> str:
         return (
             "u=$(dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Provides}\\n' 2>/dev/null"
-            " | grep '^ii.*|.*|.*time-daemon' | cut -d '|' -f 2 | head -n 1); "
+            r" | sed -n '/^ii[^|]*|\([^|]*\)|.*time-daemon.*/{s//\1/p;q}'); "
             'echo "unit=$u"; if [ -n "$u" ] && systemctl -q is-enabled $u 2>/dev/null && '
             "{ systemctl -q is-active $u || systemd-detect-virt -q --container; }; then echo settled; fi"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import paramiko
 
 from .become import become_root
-from .errors import HostUnreachable, InventoryError, Refused
+from .errors import HostUnreachable, InventoryError, Refused, RoadbedError
 from .hostkeys import KnownHosts, changed_key, entry_name
 from .inventory import Inventory
 from .session import Session
@@ -36,9 +36,12 @@ def open_session(inventory: Inventory, name: str, known: KnownHosts, *, sudo_pas
     client = _login(inventory, name, ssh.user, address, ssh.port, known, way)
     if ssh.user == "root":
         return Session(name, client, root=True)
+    session = Session(name, client, root=False)
     try:
+        if sudo_password is None and session.opens():
+            return session
         password = become_root(client, name, ssh.user, sudo_password)
-    except HostUnreachable:
+    except RoadbedError:
         client.close()
         raise
     return Session(name, client, root=False, sudo_password=password)

@@ -5,6 +5,7 @@ What this works around in pyinfra 3.10, each once:
 - its SSH connector opens a channel and a sudo for every command and never sets TCP_NODELAY;
 - a fact is asked again by every operation that needs it (pyinfra#17). Here it is asked once, and is
   valid until the first command or file that changes something (answers.py);
+- it imports every connector that is installed to find the one of a host, three times a run;
 - uploads go through a predictable world-readable file in /tmp (pyinfra#1085). Here the bytes
   go to a private file beside the target.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pyinfra.api import host as pyinfra_host
+from pyinfra.api import inventory as pyinfra_inventory
 from pyinfra.api.command import StringCommand
 from pyinfra.connectors.base import BaseConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine, make_unix_command_for_host
@@ -120,3 +122,12 @@ class RoadbedConnector(BaseConnector):
     def rsync(self, *_: Any, **__: Any) -> bool:
         """Roadbed sends no folder through pyinfra."""
         raise OSError("rsync is not supported")
+
+
+def _connectors() -> dict[str, type[BaseConnector]]:
+    """``ssh`` is looked up for every host, whatever its connector is."""
+    return {"roadbed": RoadbedConnector, "ssh": RoadbedConnector}
+
+
+pyinfra_inventory.get_all_connectors = _connectors  # type: ignore[attr-defined]
+pyinfra_inventory.get_execution_connectors = _connectors  # type: ignore[attr-defined]

@@ -7,18 +7,29 @@ from .session import Session
 
 SCRIPT = """
 . /etc/os-release
-echo "hostname=$(uname -n)"
+set -- $(uname -nm)
+echo "hostname=$1"
 echo "os_id=$ID"
 echo "os_version=$VERSION_ID"
 echo "codename=$VERSION_CODENAME"
-echo "arch=$(uname -m)"
+echo "arch=$2"
 echo "cpus=$(nproc)"
-echo "memory=$(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo)"
-limits="/sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"
-echo "limit=$(cat $limits 2>/dev/null | grep -x '[0-9]*' | sort -n | head -n 1)"
-echo "phase=$(cat /var/lib/roadbed/phase 2>/dev/null)"
-echo "systemd=$(systemctl --version 2>/dev/null | sed -n '1s/systemd \\([0-9]*\\).*/\\1/p')"
+while read -r key value _; do
+  if [ "$key" = MemTotal: ]; then echo "memory=$value"; break; fi
+done < /proc/meminfo
+limit=
+for file in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do
+  read -r value 2>/dev/null < $file || continue
+  case $value in *[!0-9]*) ;; *) [ "${limit:-$value}" -lt "$value" ] || limit=$value ;; esac
+done
+echo "limit=$limit"
+phase=
+read -r phase 2>/dev/null < /var/lib/roadbed/phase
+echo "phase=$phase"
+set -- $(systemctl --version 2>/dev/null)
+echo "systemd=${2%%[!0-9]*}"
 """
+"""Run on every host by every run, so what the shell can do by itself is not left to sed and grep."""
 
 
 def read_facts(session: Session) -> HostFacts:

@@ -51,6 +51,16 @@ class Session:
         """Whether the connection broke, and no shell was opened since."""
         self.answers = Answers(lambda questions: self.run_words(questions, timeout=120))
 
+    def opens(self) -> bool:
+        """Whether there is a root shell. Raises HostUnreachable when the connection breaks meanwhile."""
+        try:
+            self.run_words([":"])
+        except HostUnreachable:
+            if not self.alive:
+                raise
+            return False
+        return True
+
     def run(self, command: str, *, timeout: float | None = 60, check: bool = True) -> Result:
         """Runs a shell command as root in a fresh ``sh``.
 

@@ -4,14 +4,19 @@ echo "arch $(uname -m)"
 for place in "$root" /srv /; do
     if [ -d "$place" ]; then break; fi
 done
-echo "free $(df -Pk "$place" | awk 'NR == 2 {print $4}')"
+df -Pk "$place" | {
+    read -r _
+    read -r _ _ _ free _
+    echo "free $free"
+}
 for manifest in "$root"/releases/*/.roadbed/manifest.json; do
     [ -f "$manifest" ] || continue
     meta=${manifest%/*}
     release=${meta%/*}
     state=unknown
     [ ! -f "$meta/state" ] || read -r state < "$meta/state"
-    echo "release ${release##*/} $state $({ sha256sum < "$meta/files.sha256" || echo -; } 2>/dev/null | cut -c 1-64)"
+    digest=$(sha256sum 2>/dev/null < "$meta/files.sha256") || digest=-
+    echo "release ${release##*/} $state ${digest%% *}"
 done
 for slot in a b c; do
     if target=$(readlink "$root/slots/$slot"); then echo "slot $slot ${target##*/}"; fi

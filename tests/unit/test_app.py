@@ -152,5 +152,5 @@ def test_launcher_is_clean(launcher: Path) -> None:
 
 def test_active_target_counts_as_active() -> None:
     fact = app.UnitState()  # type: ignore[no-untyped-call]
-    assert fact.process(["active", "enabled"]) == ("active", "enabled")
+    assert fact.process(["Id=shop.target", "ActiveState=active", "UnitFileState=enabled"]) == ("active", "enabled")
     assert fact.process(["inactive"]) == ("inactive", "unknown")
