@@ -61,6 +61,7 @@ def converge_stack(
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.roadmap import RecordStep, refuse_downgrade, require
     from roadbed.engine.secrets import Secrets
+    from roadbed.engine.start import ready
     from roadbed.releases.rollout import ReleaseStep
 
     from .build import built
@@ -71,6 +72,7 @@ def converge_stack(
     _check_certificate(stack)
     prepare_secrets(stack, phase, secrets)
     artefact, builds = built(stack, secrets, report, allow_vulnerable=wanted.allow_vulnerable)
+    ready()
     with Fleet(stack, sudo_password=password) as fleet:
         started = time.monotonic()
         fleet.connect(ahead=names)
@@ -106,8 +108,10 @@ def _confirm(run: "Run", steps: "list[Step]", report: Progress) -> None:
             names = [record.name for record in mine if record.component == component]
             more = f", and {len(names) - 4} more" if len(names) > 4 else ""
             say(f"  {host}: {component}: {'; '.join(names[:4])}{more}")
-    if plan.count("changed") and not report.ask(f"Make these {plan.count('changed')} changes?"):
-        raise Refused("Nothing was changed. --dry-run --verbose lists every operation; --yes asks nothing")
+    if plan.count("changed"):
+        if not report.ask(f"Make these {plan.count('changed')} changes?"):
+            raise Refused("Nothing was changed. --dry-run --verbose lists every operation; --yes asks nothing")
+        run.fleet.forget()  # who knows how long the answer took
 
 
 def _check_certificate(stack: "Inventory") -> None:

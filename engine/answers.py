@@ -41,7 +41,7 @@ class Answers:
         """Asks what the last run asked, as ``save`` wrote it to ``path``. Without such a file nothing is asked."""
         try:
             self._expected = [str(question) for question in json.loads(path.read_text())]
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):
             return
         self.renew()
 

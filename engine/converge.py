@@ -84,7 +84,7 @@ class Run:
             before = self.report.count("changed")
             errors = step.run(self, ready) if ready else {}
             if not isinstance(step, ComponentStep) and self.report.count("changed") > before:
-                self._forget_facts()
+                self.fleet.forget()  # what changes hosts behind pyinfra's back ends the validity of its facts
             self.failed.update(errors)
             self.lost[step.name] = set(blocked) | set(errors)
             self.report.step_ended(step.name)
@@ -110,11 +110,6 @@ class Run:
     def hosts_in_play(self) -> list[str]:
         """The hosts this run is about, in the order of the inventory."""
         return [host for host in self.fleet.inventory.hosts if not self.only or host in self.only]
-
-    def _forget_facts(self) -> None:
-        """What changes hosts behind pyinfra's back ends the validity of its facts."""
-        for session in self.fleet.sessions.values():
-            session.answers.forget()
 
     def _start_pyinfra(self) -> None:
         each(self.fleet.sessions, lambda name: self.fleet.session(name).answers.renew())

@@ -62,6 +62,11 @@ class Fleet:
         """``work(session, name)`` on several hosts at once; a host's RoadbedError is its answer."""
         return each(names, lambda name: work(self.session(name), name))
 
+    def forget(self) -> None:
+        """Hosts may have changed: what they answered is not valid any more."""
+        for session in self.sessions.values():
+            session.answers.forget()
+
     def fresh_login(self, name: str) -> None:
         """Logs in with a second, new connection and ends it: proof that the way in still works.
 

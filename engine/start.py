@@ -8,10 +8,12 @@ left out here, each with where it comes from:
   invoke is missing (paramiko/config.py);
 - typeguard, which pyinfra checks arguments with, imports unittest.mock, and so asyncio, for one class (_checkers.py);
 - pyinfra evaluates the types of its global arguments anew for every class of facts, every operation and every
-  fact (pyinfra/api/arguments.py).
+  fact (pyinfra/api/arguments.py);
+- Python looks for garbage again and again among the hundred thousand objects that a program consists of.
 """
 
 import functools
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +22,11 @@ from types import ModuleType
 
 
 def start() -> None:
-    """Patches the standard library and imports pyinfra. Call it before anything else imports pyinfra or paramiko."""
+    """Patches the standard library and imports pyinfra. Call it before anything else imports pyinfra or paramiko.
+
+    Garbage stays until ``ready``, which is called when all is loaded.
+    """
+    gc.disable()
     _patch()
     mock = ModuleType("unittest.mock")
     mock.__getattr__ = lambda name: type(name, (), {})  # type: ignore[method-assign]
@@ -29,6 +35,12 @@ def start() -> None:
         from pyinfra.api import arguments, facts
     arguments.all_global_arguments = functools.cache(arguments.all_global_arguments)
     facts.all_global_arguments = arguments.all_global_arguments  # type: ignore[attr-defined]
+
+
+def ready() -> None:
+    """Garbage is collected from now on, and not looked for among what is loaded."""
+    gc.freeze()
+    gc.enable()
 
 
 def _patch() -> None:

@@ -172,3 +172,24 @@ def test_changed_host_key_is_refused_until_it_is_forgotten(stack: Stack, tmp_pat
     assert wayout is not None
     subprocess.run(wayout[1], shell=True, check=True, capture_output=True)  # noqa: S602  (as the user pastes it)
     stack.provision("check")
+
+
+def test_what_was_read_is_valid_until_something_changes(stack: Stack) -> None:
+    """Every way to change a host ends the validity of what it has said before."""
+    session, count = connect(stack), "cat /root/count 2>/dev/null; echo >> /root/count"  # a read that shows how often
+    (stack.folder / "file").write_bytes(b"")
+    session.run("rm -f /root/count")
+
+    def times() -> int:
+        return len(session.read(count).out)
+
+    assert [times(), times(), times()] == [0, 0, 0]
+    session.run("true")
+    assert [times(), times()] == [1, 1]
+    session.write("/root/written", b"")
+    assert [times(), times()] == [2, 2]
+    session.upload(stack.folder / "file", "/root/uploaded")
+    assert [times(), times()] == [3, 3]
+    with pytest.raises(OperationFailed, match="bad-1: no"):
+        session.read("echo no >&2; false")
+    session.close()

@@ -11,6 +11,12 @@ from xml.etree import ElementTree
 
 import httpx
 
+from roadbed.engine.answers import list_path
+from roadbed.engine.batch import answer_all
+from roadbed.engine.fleet import Fleet
+from roadbed.engine.load import load
+from roadbed.engine.result import Result
+from roadbed.engine.session import Session
 from roadbed.machines.model import MachineSpec
 
 from .conftest import Stack, make_stack, spec
@@ -70,6 +76,34 @@ def test_second_run_changes_nothing_and_restarts_nothing(pair: Stack) -> None:
         result = pair.converge()
     assert changed(result) == []
     assert result["hosts"]["pair-13"]["unchanged"] > 40
+
+
+def test_what_is_asked_together_is_what_each_question_gets_alone(pair: Stack) -> None:
+    """The commands of Debian 12 and 13 print for many what they print for each (engine/batch.py)."""
+    inventory = load(str(pair.path))
+    with Fleet(inventory) as fleet:
+        fleet.connect()
+        for name in PAIR:
+            session = fleet.session(name)
+            questions = json.loads(list_path(inventory.path, name).read_text())
+            alone = dict(zip(questions, session.run_words(questions), strict=True))
+            trips: list[int] = []
+
+            def ask(texts: list[str], session: Session = session, trips: list[int] = trips) -> list[Result]:
+                trips.append(len(texts))
+                return session.run_words(texts)
+
+            together = answer_all(ask, questions)
+            volatile = ("now=", "free ")  # the clock, and the free space of a disk
+            said = {
+                text: (result.rc, result.out)
+                for text, result in alone.items()
+                if not any(word in result.out for word in volatile)
+            }
+            assert len(said) > 50
+            assert {text: (together[text].rc, together[text].out) for text in said} == said
+            assert len(trips) == 1, "a batch did not fit"
+            assert trips[0] < len(questions) / 2
 
 
 def test_root_converges_to_the_same(pair: Stack) -> None:

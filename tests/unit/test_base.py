@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from roadbed.deploys.accounts import Account, HasGroup, User
 from roadbed.deploys.base import BaseSettings, kernel_settings
 from roadbed.deploys.render import render
 from roadbed.deploys.swap import Swap, SwapState, swap_mb
@@ -80,5 +81,9 @@ def test_facts_are_read() -> None:
     assert SwapState().process(["2048", "1", "0", "0", "51234"]) == Swap(2048, True, False, False, 51234)
     assert TimeSync().process(["unit=chrony", "settled"]) == Sync("chrony", True)
     assert TimeSync().process(["unit="]) == Sync("", False)
+    entry = "shop:x:998:997::/srv/shop:/usr/sbin/nologin"
+    assert Account().process([entry, "shop"]) == User("/srv/shop", "/usr/sbin/nologin", "shop")
+    assert Account().process([entry]) is None
+    assert HasGroup().process(["shop:x:997:"])
     lines = ["net.ipv4.ip_local_port_range = 16384\t65535"]
     assert KernelSettings().process(lines) == {"net.ipv4.ip_local_port_range": "16384 65535"}
