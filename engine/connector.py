@@ -41,9 +41,6 @@ def _get_fact_marked(*args: Any, **kwargs: Any) -> Any:
         _reading.fact = before
 
 
-pyinfra_host.get_fact = _get_fact_marked  # type: ignore[attr-defined]
-
-
 class RoadbedConnector(BaseConnector):
     """Runs pyinfra's commands through the session given as host data ``roadbed_session``."""
 
@@ -124,10 +121,13 @@ class RoadbedConnector(BaseConnector):
         raise OSError("rsync is not supported")
 
 
+def install() -> None:
+    """Has pyinfra, in this process, reach every host by this connector."""
+    pyinfra_host.get_fact = _get_fact_marked  # type: ignore[attr-defined]
+    pyinfra_inventory.get_all_connectors = _connectors  # type: ignore[attr-defined]
+    pyinfra_inventory.get_execution_connectors = _connectors  # type: ignore[attr-defined]
+
+
 def _connectors() -> dict[str, type[BaseConnector]]:
     """``ssh`` is looked up for every host, whatever its connector is."""
     return {"roadbed": RoadbedConnector, "ssh": RoadbedConnector}
-
-
-pyinfra_inventory.get_all_connectors = _connectors  # type: ignore[attr-defined]
-pyinfra_inventory.get_execution_connectors = _connectors  # type: ignore[attr-defined]

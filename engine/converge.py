@@ -26,6 +26,7 @@ from roadbed.deploys.context import Context
 from roadbed.deploys.phases import component_name
 
 from .answers import list_path
+from .connector import install
 from .errors import HostUnreachable, OperationFailed, RoadbedError
 from .fleet import Fleet
 from .operations import OperationCallbacks, OperationWatch
@@ -112,6 +113,7 @@ class Run:
         return [host for host in self.fleet.inventory.hosts if not self.only or host in self.only]
 
     def _start_pyinfra(self) -> None:
+        install()
         each(self.fleet.sessions, lambda name: self.fleet.session(name).answers.renew())
         data = {
             f"@roadbed/{name}": {
