@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pyinfra import context
-from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 from pyinfra.operations import apt, files
 
@@ -14,6 +13,7 @@ from .environment import CONTROL, environment, environment_file
 from .files import DAEMON_RELOAD, settle, write_file, write_template
 from .model import Settings
 from .render import render
+from .system import UnitState
 
 if TYPE_CHECKING:
     from .context import Context
@@ -128,24 +128,6 @@ class AppSettings(Settings):
     def unit(self, slot: str, number: int) -> str:
         """systemd unit of one instance: ``storefront@a-0.service``."""
         return f"{self.name}@{slot}-{number}.service"
-
-
-class UnitState(FactBase[tuple[str, str]]):
-    """(ActiveState, UnitFileState) of a unit. pyinfra's own fact takes an active target for stopped."""
-
-    def requires_command(self, unit: str) -> str:
-        return "systemctl"
-
-    def command(self, unit: str) -> str:
-        return f"systemctl show --all --property Id --property ActiveState --property UnitFileState {unit}"
-
-    @staticmethod
-    def default() -> tuple[str, str]:
-        return "unknown", "unknown"
-
-    def process(self, output: list[str]) -> tuple[str, str]:
-        said = {key: value for key, _, value in (line.partition("=") for line in output)}
-        return said.get("ActiveState", "unknown"), said.get("UnitFileState", "unknown")
 
 
 @operation()

@@ -40,7 +40,9 @@ APPLY = (
 )
 IN_FORCE = f"[ -e {LOADED} ] && {LISTING} | sha256sum | cmp -s - {LOADED}"
 
-OTHERS = "grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf || systemctl -q is-active firewalld.service"
+OTHERS = (
+    "grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf || { command -v firewalld && systemctl -q is-active firewalld.service; }"
+)
 
 
 class AllowSettings(Settings):

@@ -67,22 +67,26 @@ def guarded_file(
     apply: str,
     validate: str,
     prove: str = "true",
-    in_force: str = "true",
+    in_force: str | None = None,
 ) -> Generator[FunctionCommand, None, None]:
     """Puts ``content`` at ``dest`` (root, 644) and applies it, with a timed revert until a new session has logged in.
 
     ``guard`` names the change: its timer is ``roadbed-revert-<guard>.timer``. All others are shell
     commands: ``validate`` must succeed on ``{file}`` before anything is replaced; ``apply`` makes
     ``dest`` take effect, also when it does not exist (the first revert); ``prove`` must succeed after
-    that; ``in_force`` tells whether the host still runs what ``dest`` says. Nothing is done when the
-    file is the same, is in force, and no earlier change is unfinished.
+    that; ``in_force``, where there is one, tells whether the host still runs what ``dest`` says. Nothing is done
+    when the file is the same, is in force, and no earlier change is unfinished.
     """
     wanted = ("644", "root", "root", sha256(content.encode()).hexdigest())
     same = context.host.get_fact(FileState, path=dest) == wanted
-    if same and guard not in context.host.get_fact(Debts) and context.host.get_fact(Holds, check=in_force):
+    if same and guard not in context.host.get_fact(Debts) and _holds(in_force):
         context.host.noop(f"{dest} is in force")
         return
     yield FunctionCommand(_change, (guard, dest, content, validate, apply, prove), {})
+
+
+def _holds(check: str | None) -> bool:
+    return check is None or bool(context.host.get_fact(Holds, check=check))
 
 
 def _change(guard: str, dest: str, content: str, validate: str, apply: str, prove: str) -> None:

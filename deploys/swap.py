@@ -8,6 +8,8 @@ from pyinfra import context
 from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 
+from .system import InContainer
+
 SWAP_FILE = "/var/lib/roadbed/swap"
 SWAP_UNIT = "var-lib-roadbed-swap.swap"
 """systemd requires the name to be the escaped path of the file."""
@@ -26,29 +28,25 @@ def swap_mb(setting: Literal["auto", "off"] | int, memory_mb: int) -> int:
 
 @dataclass(frozen=True)
 class Swap:
-    """What a host has: MiB of Roadbed's file, whether it is in use, other swap, container or not, MiB free."""
+    """What a host has: MiB of Roadbed's file, whether it is in use, whether there is other swap, MiB free."""
 
     size: int
     active: bool
     others: bool
-    container: bool
     free: int
 
 
 class SwapState(FactBase[Swap]):
-    """The swap of a host. In a container swapon(2) is not permitted: the swap is the machine's."""
+    """The swap of a host."""
 
     def command(self) -> str:
-        return (
-            f"echo $(( $(stat -c %s {SWAP_FILE} 2>/dev/null || echo 0) / 1048576 )); "
-            f"grep -c '^{SWAP_FILE} ' /proc/swaps; grep -c -v -e '^Filename' -e '^{SWAP_FILE} ' /proc/swaps; "
-            "if systemd-detect-virt -q --container; then echo 1; else echo 0; fi; "
-            "df -Pm /var/lib | awk 'END { print $4 }'"
-        )
+        return f"stat -c %s {SWAP_FILE} 2>/dev/null || echo 0; df -Pm /var/lib; cat /proc/swaps"
 
     def process(self, output: list[str]) -> Swap:
-        size, active, others, container, free = (int(line) for line in output[:5])
-        return Swap(size, bool(active), bool(others), bool(container), free)
+        size, _, disk, *areas = output
+        names = [line.split()[0] for line in areas if not line.startswith("Filename")]
+        others = any(name != SWAP_FILE for name in names)
+        return Swap(int(size) // 2**20, SWAP_FILE in names, others, int(disk.split()[3]))
 
 
 @operation()
@@ -58,10 +56,11 @@ def ensure_swap(size: int, unless_present: bool) -> Generator[str, None, None]:
     ``unless_present``: leave a host alone that has other swap or lacks the disk space. Nothing is
     done in a container. Fails when a size that was asked for does not fit the disk.
     """
-    swap = context.host.get_fact(SwapState)
-    if swap.container:
+    if context.host.get_fact(InContainer):  # where swapon(2) is not permitted
         context.host.noop("a container uses the swap of its machine")
-    elif size == 0:
+        return
+    swap = context.host.get_fact(SwapState)
+    if size == 0:
         yield from _remove(swap)
     elif swap.size == size and swap.active:
         context.host.noop(f"{size} MiB of swap are in use")

@@ -4,7 +4,6 @@ Each has one fact that decides, so that a second run changes nothing.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
 from pyinfra import context
 from pyinfra.api.command import QuoteString, StringCommand
@@ -44,12 +43,12 @@ class Locale(FactBase[str]):
     """The locale that services and logins get: LANG in /etc/default/locale."""
 
     def command(self) -> str:
-        return "sed -n 's/^LANG=//p' /etc/default/locale 2>/dev/null | tr -d '\"'"
+        return "sed -n 's/^LANG=//p' /etc/default/locale 2>/dev/null; true"
 
     default = str
 
     def process(self, output: list[str]) -> str:
-        return output[-1]
+        return output[-1].strip('"')
 
 
 @operation()
@@ -90,40 +89,69 @@ def apply_kernel_settings(settings: dict[str, str], file: str) -> Generator[str,
     yield f"sysctl -q -p {file} && rm -f {PENDING}/sysctl"
 
 
-@dataclass(frozen=True)
-class Sync:
-    """The time daemon of a host: its unit (empty: none is installed) and whether it does its work."""
+class UnitState(FactBase[tuple[str, str]]):
+    """(ActiveState, UnitFileState) of a unit. pyinfra's own fact takes an active target for stopped."""
 
-    unit: str
-    settled: bool
+    def requires_command(self, unit: str) -> str:
+        return "systemctl"
+
+    def command(self, unit: str) -> str:
+        return f"systemctl show --all --property Id --property ActiveState --property UnitFileState {unit}"
+
+    @staticmethod
+    def default() -> tuple[str, str]:
+        return "unknown", "unknown"
+
+    def process(self, output: list[str]) -> tuple[str, str]:
+        said = {key: value for key, _, value in (line.partition("=") for line in output)}
+        return said.get("ActiveState", "unknown"), said.get("UnitFileState", "unknown")
 
 
-class TimeSync(FactBase[Sync]):
-    """The installed time daemon. Debian's all provide ``time-daemon`` and name their unit like the package.
+class InContainer(FactBase[bool]):
+    """Whether the host is a container: clock, swap and most kernel settings are those of its machine."""
 
-    In a container the clock is the machine's, and the daemons refuse to start there (ConditionVirtualization
-    or ConditionCapability in their units): enabled is all that can be asked.
-    """
+    def command(self) -> str:
+        return "if systemd-detect-virt -q --container; then echo yes; fi"
+
+    default = bool
+
+    def process(self, output: list[str]) -> bool:
+        return "yes" in output
+
+
+class TimeDaemon(FactBase[str]):
+    """The installed time daemon, or nothing. Debian's all provide ``time-daemon`` and name their unit like the
+    package."""
 
     def command(self) -> str:
         return (
-            "u=$(dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Provides}\\n' 2>/dev/null"
-            r" | sed -n '/^ii[^|]*|\([^|]*\)|.*time-daemon.*/{s//\1/p;q}'); "
-            'echo "unit=$u"; if [ -n "$u" ] && systemctl -q is-enabled $u 2>/dev/null && '
-            "{ systemctl -q is-active $u || systemd-detect-virt -q --container; }; then echo settled; fi"
+            "dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Provides}\\n' 2>/dev/null"
+            r" | sed -n '/^ii[^|]*|\([^|]*\)|.*time-daemon.*/{s//\1/p;q}'"
         )
 
-    def process(self, output: list[str]) -> Sync:
-        return Sync(unit=output[0].partition("=")[2], settled="settled" in output)
+    default = str
+
+    def process(self, output: list[str]) -> str:
+        return output[0]
+
+
+STARTS = ("enabled", "enabled-runtime", "static", "indirect", "generated", "alias")
+"""States in which systemctl(1) calls a unit enabled."""
 
 
 @operation()
 def ensure_time_sync() -> Generator[str, None, None]:
-    """Enables the time daemon that is there, be it chrony, ntpsec or openntpd; without one systemd-timesyncd."""
-    sync = context.host.get_fact(TimeSync)
-    if sync.settled:
-        context.host.noop(f"{sync.unit} keeps the clock")
-        return
-    if not sync.unit:
+    """Enables the time daemon that is there, be it chrony, ntpsec or openntpd; without one systemd-timesyncd.
+
+    In a container the daemons refuse to start (ConditionVirtualization or ConditionCapability in their units):
+    enabled is all that can be asked.
+    """
+    daemon = context.host.get_fact(TimeDaemon)
+    if daemon:
+        active, starts = context.host.get_fact(UnitState, unit=f"{daemon}.service")
+        if starts in STARTS and (active == "active" or context.host.get_fact(InContainer)):
+            context.host.noop(f"{daemon} keeps the clock")
+            return
+    else:
         yield "DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install systemd-timesyncd"
-    yield f"systemctl enable --now {sync.unit or 'systemd-timesyncd'}"
+    yield f"systemctl enable --now {daemon or 'systemd-timesyncd'}"

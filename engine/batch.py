@@ -95,7 +95,7 @@ KINDS = {
         _those_that('[ -e "$f" ] || [ -L "$f" ]', f"stat -c '{STATUS}' \"$@\""),
         _split(1, lambda lines: f"{lines[0]}\n"),
     ),
-    "SystemdStatus and SystemdEnabled of pyinfra.facts.systemd": Kind(
+    "UnitState of deploys/system.py, SystemdStatus and SystemdEnabled of pyinfra.facts.systemd": Kind(
         re.compile(
             r"if command -v systemctl >/dev/null 2>&1; then \( systemctl show --all"
             rf"(?P<properties>(?: --property \w+)+) (?P<name>{UNIT}) \); else echo '##PYINFRA_NOCMD##'; fi"

@@ -16,8 +16,8 @@ from pyinfra.context import ctx_host, ctx_state
 from pyinfra.facts.files import Directory, File, Link
 from pyinfra.facts.systemd import SystemdEnabled, SystemdStatus
 
-from roadbed.deploys.app import UnitState
 from roadbed.deploys.files import FileState
+from roadbed.deploys.system import UnitState
 from roadbed.engine import answers as module
 from roadbed.engine.answers import Answers, list_path
 from roadbed.engine.batch import KINDS, answer_all

@@ -148,9 +148,3 @@ def test_launcher_says_that_a_release_is_missing(launcher: Path) -> None:
 def test_launcher_is_clean(launcher: Path) -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
     subprocess.run([shellcheck, launcher], check=True)
-
-
-def test_active_target_counts_as_active() -> None:
-    fact = app.UnitState()  # type: ignore[no-untyped-call]
-    assert fact.process(["Id=shop.target", "ActiveState=active", "UnitFileState=enabled"]) == ("active", "enabled")
-    assert fact.process(["inactive"]) == ("inactive", "unknown")

@@ -10,7 +10,7 @@ from roadbed.deploys.accounts import Account, HasGroup, User
 from roadbed.deploys.base import BaseSettings, kernel_settings
 from roadbed.deploys.render import render
 from roadbed.deploys.swap import Swap, SwapState, swap_mb
-from roadbed.deploys.system import KernelSettings, Sync, TimeSync
+from roadbed.deploys.system import KernelSettings, Locale, TimeDaemon, UnitState
 
 Make = Callable[..., Any]
 
@@ -78,12 +78,19 @@ def test_reboot_has_a_time(make_context: Make) -> None:
 
 
 def test_facts_are_read() -> None:
-    assert SwapState().process(["2048", "1", "0", "0", "51234"]) == Swap(2048, True, False, False, 51234)
-    assert TimeSync().process(["unit=chrony", "settled"]) == Sync("chrony", True)
-    assert TimeSync().process(["unit="]) == Sync("", False)
+    disk = ["Filesystem 1048576-blocks Used Available Capacity Mounted on", "/dev/vda1 80000 28766 51234 36% /"]
+    swaps = ["Filename\tType\tSize\tUsed\tPriority", "/var/lib/roadbed/swap  file  2097148  0  -2"]
+    assert SwapState().process([str(2048 * 2**20), *disk, *swaps]) == Swap(2048, True, False, 51234)
+    assert SwapState().process(["0", *disk, swaps[0], "/dev/vda2 partition 1 0 -2"]) == Swap(0, False, True, 51234)
+    assert SwapState().process(["0", *disk, swaps[0]]) == Swap(0, False, False, 51234)
+    assert TimeDaemon().process(["chrony"]) == "chrony"
+    assert Locale().process(['"de_DE.UTF-8"']) == "de_DE.UTF-8"
     entry = "shop:x:998:997::/srv/shop:/usr/sbin/nologin"
     assert Account().process([entry, "shop"]) == User("/srv/shop", "/usr/sbin/nologin", "shop")
     assert Account().process([entry]) is None
     assert HasGroup().process(["shop:x:997:"])
+    unit = ["Id=shop.target", "ActiveState=active", "UnitFileState=enabled"]
+    assert UnitState().process(unit) == ("active", "enabled")
+    assert UnitState().process(["Id=shop.target", "ActiveState=inactive", "UnitFileState="]) == ("inactive", "")
     lines = ["net.ipv4.ip_local_port_range = 16384\t65535"]
     assert KernelSettings().process(lines) == {"net.ipv4.ip_local_port_range": "16384 65535"}
