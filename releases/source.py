@@ -13,6 +13,8 @@ from .cache import remove_tree
 SKIPPED_FOLDERS = frozenset({"node_modules", ".next", ".git", ".turbo", ".vercel"})
 SKIPPED_FILES = frozenset({"next-env.d.ts", ".DS_Store"})
 """Written by tools beside the source; `next build` makes next-env.d.ts itself."""
+CARRIED = (".env", ".env.production")
+"""Read by Next.js in a build, whether git ignores them or not."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ def files_of(root: Path) -> list[Path]:
     (ignored or not). Elsewhere: everything. Folders that tools make are left out, and so are
     ``.env*.local`` files: they are the developer's own (nextjs.org/docs: environment variables).
     """
-    everything = set(_walk(root))
+    everything = set(_walk(str(root)))
     listed = _git_files(root)
     found = everything
-    if listed is not None and Path("package.json") in listed:  # else the folder itself is ignored by git
-        found = everything & listed | {path for path in everything if path.name in (".env", ".env.production")}
-    return sorted(path for path in found if not _skipped(path))
+    if listed is not None and "package.json" in listed:  # else the folder itself is ignored by git
+        found = everything & listed | {path for path in everything if path.rpartition("/")[2] in CARRIED}
+    return sorted(path for path in map(Path, found) if not _skipped(path))
 
 
 def local_env_files(root: Path) -> list[str]:
@@ -79,15 +81,23 @@ def _skipped(path: Path) -> bool:
     return path.name.startswith(".env") and path.name.endswith(".local")
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
-        yield from ((Path(folder) / name).relative_to(root) for name in names if (Path(folder) / name).is_file())
+def _walk(root: str, inside: str = "") -> Iterator[str]:
+    """Files below ``root``, links to files included; not Paths: a project may have thousands."""
+    try:
+        entries = list(os.scandir(f"{root}/{inside}"))
+    except OSError:  # a folder of somebody else: git does not see into it either
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name not in SKIPPED_FOLDERS:
+                yield from _walk(root, f"{inside}{entry.name}/")
+        elif entry.is_file():
+            yield inside + entry.name
 
 
-def _git_files(root: Path) -> set[Path] | None:
+def _git_files(root: Path) -> set[str] | None:
     listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".")
-    return None if listed is None else {Path(name) for name in listed.split("\0") if name}
+    return None if listed is None else set(listed.split("\0"))
 
 
 def _git(root: Path, *arguments: str) -> str | None:
