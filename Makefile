@@ -14,7 +14,7 @@ rehearse: ## Local machines to the highest phase: create, converge, converge aga
 test: ## Everything: unit tests, then tests on booted machines.
 	@scripts/setup --tests
 	@.venv/bin/pytest tests/unit
-	@.venv/bin/pytest tests/machines -m "not kill and not benchmark"
+	@.venv/bin/pytest tests/machines -m "not kill"
 
 test-unit: ## The tests that need no host: seconds.
 	@scripts/setup --unit
@@ -22,7 +22,7 @@ test-unit: ## The tests that need no host: seconds.
 
 test-machines: ## The tests on booted machines.
 	@scripts/setup --tests
-	@.venv/bin/pytest tests/machines -m "not kill and not benchmark"
+	@.venv/bin/pytest tests/machines -m "not kill"
 
 test-kill: ## Converges that are killed at random moments and must recover (slow).
 	@scripts/setup --tests
@@ -32,7 +32,7 @@ lint: ## ruff, mypy --strict, shellcheck.
 	@scripts/setup --unit
 	@scripts/lint
 
-bench: ## No-op phase1 against stock pyinfra, side by side on one machine.
+bench: ## No-op phase1 against stock pyinfra, side by side on a machine of its own.
 	@scripts/setup
 	@.venv/bin/python benchmarks/noop.py
 

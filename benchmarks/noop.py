@@ -1,7 +1,7 @@
 """No-op phase1 of one machine: `provision` beside stock pyinfra, same operations, same machine, same run.
 
-    make bench                     the machine shop-13 of inventories/rehearsal.yml, 5 rounds
-    python benchmarks/noop.py -i INVENTORY --host NAME --rounds 5
+    make bench                                          a machine of its own: booted, converged, measured, removed
+    python benchmarks/noop.py -i INVENTORY --host NAME  a host that is converged to phase1
 
 Stock pyinfra runs ``benchmarks/stock/deploy.py`` with its own command line and SSH connector
 (``pyinfra INVENTORY deploy.py -y``, sudo): the same ``deploy()`` functions with the same context.
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,22 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
+MACHINE, ADDRESS = "bench-1", "10.99.7.25"
+INVENTORY = f"""
+app:
+  name: storefront
+  source: {HERE.parent / "examples/storefront"}
+  domain: shop.example.test
+  health: /api/info
+  replicas: 2
+  memory: 512
+ssh: {{user: admin, key: ~/.local/state/roadbed/machines/id_ed25519}}
+hosts:
+  {MACHINE}: {{address: {ADDRESS}, roles: [web, app]}}
+nginx: {{tls: {{mode: self-signed}}}}
+node: {{source: npm}}
+"""
+"""A complete phase1 on one local machine, Debian 13."""
 
 
 def timed(words: list[str], environment: dict[str, str], folder: Path) -> tuple[float, str, str]:
@@ -33,7 +51,7 @@ def timed(words: list[str], environment: dict[str, str], folder: Path) -> tuple[
     took = time.monotonic() - began
     if done.returncode:
         sys.stderr.write(done.stderr)
-        raise SystemExit(f"{Path(words[0]).name} failed. The machine must run and be converged: make rehearse")
+        raise SystemExit(f"{Path(words[0]).name} failed. The host must run and be converged: provision phase1")
     return took, done.stdout, done.stderr
 
 
@@ -96,20 +114,37 @@ def compare(inventory: Path, host: str, rounds: int) -> dict[str, float]:
     return {**fastest, "ratio": fastest["pyinfra"] / fastest["provision"], "operations": operations}
 
 
+@contextmanager
+def own_machine() -> Iterator[Path]:
+    """The inventory of a machine that is booted and converged, and removed at the end."""
+    path = Path("~/.cache/roadbed/bench/bench.yml").expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_text(INVENTORY)
+    provision, which = str(BIN / "provision"), ["-i", str(path)]
+    subprocess.run([provision, "machines", "up", *which], check=True)
+    try:
+        subprocess.run([provision, "phase1", "--yes", *which], check=True)
+        yield path
+    finally:
+        subprocess.run([provision, "machines", "down", MACHINE, *which], check=True)
+
+
 def main() -> None:
     """Prints the table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-i", "--inventory", type=Path, default=HERE.parent / "inventories/rehearsal.yml")
-    parser.add_argument("--host", default="shop-13")
+    parser.add_argument("-i", "--inventory", type=Path, help="default: a local machine, booted for this")
+    parser.add_argument("--host", help="a host of the inventory")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    result = compare(options.inventory, options.host, options.rounds)
+    if (options.inventory is None) != (options.host is None):
+        parser.error("-i and --host belong together")
+    with own_machine() if options.inventory is None else nullcontext(options.inventory) as inventory:
+        result = compare(inventory, options.host or MACHINE, options.rounds)
     if options.json:
         print(json.dumps(result))
         return
-    print(f"no-op phase1 of {options.host}: {result['operations']} operations")
-    print(f"fastest of {options.rounds} rounds in turns")
+    print(f"no-op phase1: {result['operations']} operations, fastest of {options.rounds} rounds in turns")
     print(f"  provision       {result['provision']:6.2f} s")
     print(f"  stock pyinfra   {result['pyinfra']:6.2f} s   {result['ratio']:.1f} x as long")
 

@@ -1,10 +1,12 @@
 """A built release on the control machine: its tree and manifest, and the archive of it."""
 
+import fcntl
 import gzip
 import os
 import tarfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -83,10 +85,11 @@ def save(tree: Path, manifest: Manifest) -> Artefact:
 
 def find(app: str, source_hash: str) -> Artefact | None:
     """The newest cached release that was built from the same source."""
-    for file in _manifests(app):
-        if f'"{source_hash}"' in file.read_text() and (release := _read(file.parents[1])):
-            os.utime(release.tree)  # in use: see _prune
-            return release
+    with _nobody_prunes(app):
+        for file in _manifests(app):
+            if f'"{source_hash}"' in file.read_text() and (release := _read(file.parents[1])):
+                os.utime(release.tree)  # in use: see _prune
+                return release
     return None
 
 
@@ -143,7 +146,16 @@ def _hash(file: Path) -> str:
 
 def _prune(app: str, fresh: Path) -> None:
     before = time.time() - IN_USE
-    others = sorted(path for path in cache.release_folder(app).glob("[!.]*") if path != fresh)
-    for old in others[: -KEPT + 1]:
-        if old.stat().st_mtime < before:
-            cache.remove_tree(old)
+    with _nobody_prunes(app):
+        others = sorted(path for path in cache.release_folder(app).glob("[!.]*") if path != fresh)
+        for old in others[: -KEPT + 1]:
+            if old.stat().st_mtime < before:
+                cache.remove_tree(old)
+
+
+@contextmanager
+def _nobody_prunes(app: str) -> Iterator[None]:
+    """What is found inside is not removed by another run before it is marked as in use."""
+    with (cache.release_folder(app) / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -43,12 +43,14 @@ def ensure(
         return _from_file(path, app.name, fingerprint, say)
     project = detect(path, allow_vulnerable=allow_vulnerable)
     job = make_job(app, project, toolchain, action_key, say)
-    with _alone(job.work, say):
-        known = artefact.find(app.name, job.source_hash)
-        if known:
-            say(f"Release {known.release} is built already")
-            return known
-        return _build(job, {"the action key": action_key.decode(), **(secrets or {})})
+    known = artefact.find(app.name, job.source_hash)  # without waiting for a build of another stack or source
+    if known is None:
+        with _alone(job.work, say):
+            known = artefact.find(app.name, job.source_hash)
+            if known is None:
+                return _build(job, {"the action key": action_key.decode(), **(secrets or {})})
+    say(f"Release {known.release} is built already")
+    return known
 
 
 def check_source(inventory: Inventory, *, allow_vulnerable: bool = False) -> None:

@@ -21,7 +21,6 @@ def benchmark() -> ModuleType:
     return module
 
 
-@pytest.mark.benchmark
 def test_noop_takes_less_than_a_third_of_what_stock_pyinfra_takes(pair: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROADBED_IDENTITY", pair.environment["ROADBED_IDENTITY"])
     result = benchmark().compare(pair.path, "pair-13", 5)

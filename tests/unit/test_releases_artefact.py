@@ -4,16 +4,20 @@ import base64
 import io
 import os
 import tarfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
+from roadbed.deploys.node import NodeBuild
 from roadbed.engine.errors import InventoryError, Refused
-from roadbed.releases import action_key, artefact, layout, leaks
+from roadbed.releases import action_key, artefact, build, job, layout, leaks, toolchain
 from roadbed.releases.artefact import Artefact
 from roadbed.releases.command import BuildFailed
 from roadbed.releases.manifest import MANIFEST, SUMS, Manifest
+from roadbed.releases.project import detect
 
 KEY = base64.b64encode(bytes(range(32)))
 PUBLIC = ("app/.next/static", "app/public")
@@ -43,11 +47,13 @@ def make_tree(folder: Path) -> Path:
     return folder
 
 
-def make_release(tmp_path: Path, release: str = "20260102T030405-abcdef0", app: str = "shop") -> Artefact:
+def make_release(
+    tmp_path: Path, release: str = "20260102T030405-abcdef0", app: str = "shop", source_hash: str = "0" * 64
+) -> Artefact:
     tree = make_tree(artefact.cache.release_folder(app) / f".{release}.partial")
     files, links = layout.describe(tree, PUBLIC)
     manifest = Manifest(
-        app=app, release=release, source_hash="0" * 64, created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        app=app, release=release, source_hash=source_hash, created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         next="16.4.6", node="24.21.0", platform="linux-x86_64", build_id="b", deployment_id=release,
         key_fingerprint="0" * 12, server="", dist=".next", writable=("app/.next/cache",), base_path="",
         asset_prefix="", commit=None, dirty=False, routes=(), files=files, links=links,
@@ -148,6 +154,30 @@ def test_the_control_machine_keeps_the_newest_releases(tmp_path: Path) -> None:
     assert artefact.find("shop", "0" * 64) == made[6]
     make_release(tmp_path, "20260108T000000-abcdef0")
     assert [release.release[7] for release in artefact.cached("shop")] == ["8", "7", "6", "5", "4"]
+
+
+def test_a_release_that_is_built_does_not_wait_for_a_build_of_another_source(
+    tmp_path: Path, make_context: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two stacks may have apps of the same name; a build takes a minute."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "package.json").write_text('{"dependencies": {"next": "16.4.6"}}')
+    (project / "package-lock.json").write_text('{"packages": {"node_modules/next": {"version": "16.4.6"}}}')
+    inventory = make_context(app={"source": str(project)}).inventory
+    inventory._path = tmp_path / "prod.yml"
+    tools = toolchain.Toolchain(NodeBuild("24.21.0"), lambda text: None)
+    said: list[str] = []
+    source_hash = job.make_job(inventory.app, detect(project), tools, KEY, said.append).source_hash
+    release = make_release(tmp_path, source_hash=source_hash)
+
+    def waits(*_: object) -> NoReturn:
+        raise AssertionError("it waits for the other build")
+
+    with build._alone(artefact.cache.build_folder("shop"), said.append):
+        monkeypatch.setattr(build, "_alone", waits)
+        assert build.ensure(inventory, KEY, tools, said.append).release == release.release
+    assert said == [f"Release {release.release} is built already"]
 
 
 def test_the_digest_of_what_nginx_serves_ignores_the_server(tmp_path: Path) -> None:
