@@ -16,4 +16,14 @@ function notify(message) {
   });
 }
 
-module.exports = { notify };
+/**
+ * Says every now and then that the event loop turns, when the unit has `WatchdogSec=`: without it for that long,
+ * systemd starts the service anew (sd_watchdog_enabled(3)). Three times as often as it has to be said.
+ */
+function feedWatchdog({ WATCHDOG_USEC, WATCHDOG_PID } = process.env) {
+  const ms = Number(WATCHDOG_USEC) / 1000;
+  if (!ms || (WATCHDOG_PID && Number(WATCHDOG_PID) !== process.pid)) return;
+  setInterval(() => notify("WATCHDOG=1"), ms / 3).unref();
+}
+
+module.exports = { feedWatchdog, notify };
