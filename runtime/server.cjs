@@ -6,7 +6,7 @@
  *
  *   ROADBED_RELEASE, ROADBED_INSTANCE   shown in headers and health
  *   ROADBED_DRAIN_SECONDS               what still runs this long after SIGTERM is cut, default 25
- *   ROADBED_LISTEN                      more IP addresses to listen on than HOSTNAME
+ *   ROADBED_LISTEN                      more addresses to listen on, with commas between
  *   ROADBED_PEERS                       addresses of machines that may ask for health, besides private ones
  *   PORT, HOSTNAME, KEEP_ALIVE_TIMEOUT  as Next.js reads them; the last in ms, here default 75000
  */

@@ -40,8 +40,8 @@ class Checks {
 function cacheState(metrics) {
   if (!metrics) return undefined;
   if (metrics.mode !== "shared" || metrics.connected) return { status: "ok" };
-  const because = metrics.reason ? ` (${metrics.reason})` : "";
-  return { status: "degraded", reason: `Redis is away${because}: this instance keeps what it makes to itself` };
+  if (!metrics.reason) return { status: "unknown" }; // still connecting
+  return { status: "degraded", reason: `Redis: ${metrics.reason}; this instance keeps what it makes to itself` };
 }
 
 module.exports = { Checks };

@@ -128,9 +128,10 @@ test("the cache tells by its counters whether it is shared", () => {
   };
   assert.deepEqual(look({ mode: "local", connected: false }), { status: "ok" });
   assert.deepEqual(look({ mode: "shared", connected: true }), { status: "ok" });
+  assert.deepEqual(look({ mode: "shared", connected: false, reason: "" }), { status: "unknown" });
   const away = look({ mode: "shared", connected: false, reason: "ECONNREFUSED" });
   assert.equal(away.status, "degraded");
-  assert.match(away.reason, /^Redis is away \(ECONNREFUSED\)/);
+  assert.match(away.reason, /^Redis: ECONNREFUSED; /);
   delete globalThis[name];
 });
 
