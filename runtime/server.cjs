@@ -16,12 +16,14 @@ const { drainOnSigterm } = require("./lib/drain.cjs");
 const { addPeers, answerHealth } = require("./lib/health.cjs");
 const { Instance } = require("./lib/instance.cjs");
 const { listenOnMore, readAddresses } = require("./lib/listeners.cjs");
+const { startTeller } = require("./lib/notify.cjs");
 const { whenReady } = require("./lib/ready.cjs");
 
 // Longer than nginx keeps an idle upstream connection (60 s), or nginx sends into a closing one.
 process.env.KEEP_ALIVE_TIMEOUT ||= "75000";
 
 if (isMainThread) {
+  startTeller();
   const instance = new Instance(process.env);
   const addresses = readAddresses(process.env.ROADBED_LISTEN);
   addPeers(process.env.ROADBED_PEERS);
