@@ -1,8 +1,10 @@
 """The environment of the app's instances, and how systemd wants it written."""
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .peers import address_of
 from .urls import cache_url, database_url, durable_url, has_cache, has_database
 
 if TYPE_CHECKING:
@@ -18,14 +20,23 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def app_address(ctx: "Context", host: str) -> str:
-    """The address on which the instances of ``host`` listen.
+    """The address at which this host reaches the instances of ``host``: loopback for its own."""
+    return address_of(ctx, host)
 
-    Loopback while only the host's own nginx sends requests to them; the inside address as soon
-    as a web host without instances of its own has to reach them.
+
+def askers(ctx: "Context", host: str) -> list[str]:
+    """The other hosts whose nginx sends requests to the instances of ``host``."""
+    others = [web for web in ctx.inventory.with_role("web") if web != host]
+    return [web for web in others if host in replace(ctx, name=web).app_hosts()]
+
+
+def instance_addresses(ctx: "Context", host: str) -> tuple[str, ...]:
+    """The addresses on which the instances of ``host`` listen.
+
+    Always loopback, so that nothing changes for the host's own nginx when the stack grows; the inside address too
+    as soon as other web hosts have to reach them.
     """
-    inventory = ctx.inventory
-    elsewhere = any("app" not in inventory.roles_of(web) for web in inventory.with_role("web"))
-    return inventory.hosts[host].inside if elsewhere else "127.0.0.1"
+    return ("127.0.0.1", ctx.inventory.hosts[host].inside) if askers(ctx, host) else ("127.0.0.1",)
 
 
 def jemalloc(arch: str) -> str:
@@ -53,9 +64,16 @@ def environment(ctx: "Context") -> dict[str, str]:
         "ROADBED_DRAIN_SECONDS": str(app.drain),
         "ROADBED_NODE_FLAGS": f"--max-old-space-size={sizing.heap_mb}",
     }
-    fixed = {"HOSTNAME": app_address(ctx, ctx.name), "LD_PRELOAD": jemalloc(ctx.me.arch)}
+    fixed = {**listeners(ctx), "LD_PRELOAD": jemalloc(ctx.me.arch)}
     own = {**app.env, **{name: ctx.secret(name) for name in app.secrets}}
     return {**defaults, **data_tier(ctx), **own, **fixed}
+
+
+def listeners(ctx: "Context") -> dict[str, str]:
+    """Where the instances of this host listen, and which machines besides private ones may ask for their health."""
+    first, *more = instance_addresses(ctx, ctx.name)
+    peers = [ctx.inventory.hosts[host].inside for host in askers(ctx, ctx.name)]
+    return {"HOSTNAME": first, **({"ROADBED_LISTEN": ",".join(more), "ROADBED_PEERS": ",".join(peers)} if more else {})}
 
 
 def data_tier(ctx: "Context") -> dict[str, str]:

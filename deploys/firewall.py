@@ -17,6 +17,7 @@ from pyinfra.api.operation import operation
 from pyinfra.operations import apt, files, systemd
 
 from .app import MAX_REPLICAS, SLOTS
+from .environment import askers
 from .files import DAEMON_RELOAD, settle, write_template
 from .guard import Holds, guarded_file
 from .model import Settings
@@ -121,8 +122,7 @@ def openings(ctx: "Context") -> list[Rule]:
     rules = [Rule(inventory.ssh.port, inventory.ssh.port, "tcp", settings.ssh_from, "ssh")]
     if "web" in roles:
         rules += [Rule(80, 80, "tcp", (), "http"), Rule(443, 443, "tcp", (), "https")]
-    others = [host for host in inventory.with_role("web") if "app" not in inventory.roles_of(host)]
-    if "app" in roles and others:  # a web host that runs the app itself sends its requests to itself
+    if "app" in roles and (others := askers(ctx, ctx.name)):
         last = app.port + len(SLOTS) * MAX_REPLICAS - 1
         rules.append(Rule(app.port, last, "tcp", networks_of(ctx, others, "app ports"), "app, from the web hosts"))
     if ctx.reached("phase2"):

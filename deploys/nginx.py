@@ -27,6 +27,9 @@ RESTART = "nginx-restart"
 """Debt of a changed sandbox: a reload does not apply it."""
 VERSIONS = {"jammy": (1, 18), "bookworm": (1, 22), "noble": (1, 24)}
 """nginx of the supported suites; everything newer has at least 1.26."""
+CONNECT_SECONDS, ALONE_CONNECT_SECONDS = 1, 3
+"""Longest wait for a connection. A lost packet is sent again after 1 s (RFC 6298): where there is another host,
+asking that one is as quick; where there is none, one packet must not cost the request."""
 LOG_FIELDS = {
     "time": "$time_iso8601",
     "request_id": "$roadbed_request_id",
@@ -144,6 +147,8 @@ def values(ctx: "Context", ipv6: bool) -> dict[str, Any]:
     return {
         "slots": SLOTS,
         "upstreams": upstreams(ctx),
+        "connect_timeout": CONNECT_SECONDS if len(ctx.app_hosts()) > 1 else ALONE_CONNECT_SECONDS,
+        "retry_seconds": max(10, inventory.health.longest + 4),
         "encodings": encodings(ctx),
         "site": SITE,
         "webroot": WEBROOT,

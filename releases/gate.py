@@ -17,55 +17,73 @@ JOURNAL_LINES = 15
 
 @dataclass(frozen=True)
 class Unhealthy:
-    """Why an instance got no traffic: what it answered, and what it logged."""
+    """Why an instance got no traffic: what it answered, what it says of cache and database, and what it logged."""
 
     instance: str
     reason: str
     status: int | None
     body: str
+    degraded: tuple[str, ...]
     journal: str
 
     def __str__(self) -> str:
         answer = f"HTTP {self.status}" if self.status else "no answer"
         parts = [f"{self.instance} {self.reason} ({answer})"]
         parts += [_indented("It said:", self.body)] if self.body else []
+        parts += [_indented("It complains about:", "\n".join(self.degraded))] if self.degraded else []
         parts += [_indented("Its journal:", self.journal)] if self.journal else []
         return "\n".join(parts)
 
 
-def gate(session: Session, app: AppSettings, release: str, address: str, instances: Iterable[str]) -> list[Unhealthy]:
-    """Waits until ``instances`` (``a-0`` ...) on ``address`` are healthy; returns those that did not get there.
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate found. ``warnings`` are complaints of healthy instances, each told once: ``cache: ...``."""
+
+    unhealthy: list[Unhealthy]
+    warnings: list[str]
+
+
+def gate(
+    session: Session, app: AppSettings, release: str, addresses: Iterable[str], instances: Iterable[str]
+) -> Verdict:
+    """Waits until ``instances`` (``a-0`` ...) are healthy on all ``addresses``; tells which did not get there.
 
     Raises OperationFailed when the host lacks the Node.js of the release.
     """
-    return [
+    answers = _look(session, app, release, addresses, instances, health=app.health, seconds=SECONDS)
+    unhealthy = [
         Unhealthy(
             instance=f"{app.name}@{answer['instance']}",
             reason=answer["reason"],
             status=answer.get("status"),
             body=answer.get("body") or answer.get("error") or "",
+            degraded=tuple(answer.get("degraded", ())),
             journal=_journal(session, f"{app.name}@{answer['instance']}.service"),
         )
-        for answer in _look(session, app, release, address, instances, health=app.health, seconds=SECONDS)
+        for answer in answers
         if not answer["good"]
     ]
+    warnings = dict.fromkeys(text for answer in answers if answer["good"] for text in answer.get("degraded", ()))
+    return Verdict(unhealthy, list(warnings))
 
 
-def wait_for_queue(session: Session, app: AppSettings, release: str, address: str, instances: Iterable[str]) -> None:
+def wait_for_queue(
+    session: Session, app: AppSettings, release: str, addresses: Iterable[str], instances: Iterable[str]
+) -> None:
     """Waits until ``instances``, which nginx has just left, have accepted every connection made before.
 
-    A server that stops resets the connections still in the queue of its socket: on a host short of
+    A server that stops resets the connections still in the queues of its sockets: on a host short of
     CPU these were up to 11 s old (measured: 60 answers 502 in 1587). Gives up after ``app.drain`` seconds.
     ``release`` is the one whose runtime does the waiting.
     """
-    _look(session, app, release, address, instances, health=None, seconds=app.drain)
+    _look(session, app, release, addresses, instances, health=None, seconds=app.drain)
 
 
 def _look(
     session: Session,
     app: AppSettings,
     release: str,
-    address: str,
+    addresses: Iterable[str],
     instances: Iterable[str],
     *,
     health: str | None,
@@ -77,7 +95,7 @@ def _look(
     wanted = {
         "app": app.name,
         "release": release,
-        "address": address,
+        "addresses": list(addresses),
         "domain": app.domain,
         "health": health,
         "seconds": seconds,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from roadbed.deploys.context import ROADMAP
-from roadbed.deploys.environment import app_address
+from roadbed.deploys.environment import instance_addresses
 from roadbed.deploys.node import node_path
 from roadbed.engine.errors import OperationFailed, RoadbedError
 from roadbed.engine.session import Session
@@ -113,13 +113,15 @@ class _Rollout:
         title = f"Start release {plan.release} in slot {plan.slot}"
         self.stages.ask(plan.link, title, lambda s, _: instances.link(s, self.app, plan.slot, plan.release))
 
-        def begin(session: Session, host: str) -> None:
+        def begin(session: Session, host: str) -> str:
             names = plan.start[host]
             self.stages.doing(host, f"Starting {', '.join(names)} and waiting until {self.app.health} is healthy")
             instances.start(session, self.app, names)
-            address = app_address(self.contexts[host], host)
-            if unhealthy := gate(session, self.app, plan.release, address, names):
-                raise OperationFailed(f"{host}: " + "\n".join(map(str, unhealthy)))
+            addresses = instance_addresses(self.contexts[host], host)
+            verdict = gate(session, self.app, plan.release, addresses, names)
+            if verdict.unhealthy:
+                raise OperationFailed(f"{host}: " + "\n".join(map(str, verdict.unhealthy)))
+            return "\n".join(f"warning: {text}" for text in verdict.warnings)
 
         try:
             self.stages.stage(plan.start, title, begin)
@@ -163,8 +165,8 @@ class _Rollout:
         self.stages.tell(plan.switch, title, "changed", time.monotonic() - started)
 
     def _retire(self, session: Session, host: str, plan: Plan) -> None:
-        address = app_address(self.contexts[host], host)
-        wait_for_queue(session, self.app, plan.release, address, plan.retire[host])
+        addresses = instance_addresses(self.contexts[host], host)
+        wait_for_queue(session, self.app, plan.release, addresses, plan.retire[host])
         instances.stop(session, self.app, plan.retire[host])
 
     def _finish(self, plan: Plan, states: Mapping[str, HostState]) -> None:

@@ -1,10 +1,11 @@
 "use strict";
 /**
- * `node gate.cjs '{"release":..., "address":..., "domain":..., "health":..., "seconds":..., "instances":{"a-0":5000}}'`
+ * `node gate.cjs '{"release":..., "addresses":[...], "domain":..., "health":..., "seconds":..., "instances":{"a-0":5000}}'`
  * Waits until every instance answers the health page as a visitor would ask for it, and is of the expected
  * release; without "health" only until it answers at once, which is when all requests that came before have
- * been taken from the queue of its socket: closing that would reset them. Prints one line of JSON an instance; exit code 0 when all are good, 1 when not. Run on the host,
- * before an instance gets traffic: neither curl nor nginx need be there.
+ * been taken from the queues of its sockets: closing those would reset them. Prints one line of JSON an instance;
+ * exit code 0 when all are good, 1 when not. Run on the host, before an instance gets traffic: neither curl nor
+ * nginx need be there.
  */
 const { execFileSync } = require("node:child_process");
 const http = require("node:http");
@@ -13,6 +14,8 @@ const { setTimeout: sleep } = require("node:timers/promises");
 const RETRY_MS = 250;
 const ANSWER_MS = 15_000;
 const AT_ONCE_MS = 200;
+/** How long a good instance may take to find out about what it depends on. */
+const CHECKS_MS = 4_000;
 const MOST_RESTARTS = 3;
 const BODY_LINES = 5;
 const BODY_CHARACTERS = 600;
@@ -45,20 +48,56 @@ function visitor(domain) {
 }
 
 async function look(wanted, port) {
-  const own = await ask({ address: wanted.address, port, path: "/.roadbed/health", headers: {} });
-  if (own.status !== 200) return { ...own, reason: own.error ? "does not listen" : "is not ready" };
-  const page = await ask({ address: wanted.address, port, path: wanted.health, headers: visitor(wanted.domain) });
-  if (page.error || page.status >= 400) return { ...page, reason: `${wanted.health} is not healthy` };
+  const own = await Promise.all(wanted.addresses.map((address) => health(address, port)));
+  const degraded = complaints(own[0]);
+  const bad = own.findIndex(({ status }) => status !== 200);
+  if (bad >= 0) {
+    const reason = own[bad].error ? `does not listen on ${wanted.addresses[bad]}` : "is not ready";
+    return { ...own[bad], reason, degraded };
+  }
+  const page = await ask({ address: wanted.addresses[0], port, path: wanted.health, headers: visitor(wanted.domain) });
+  if (page.error || page.status >= 400) return { ...page, reason: `${wanted.health} is not healthy`, degraded };
   if (page.release !== wanted.release) return { ...page, reason: `is of release ${page.release}` };
-  return { ...page, good: true };
+  return { ...page, good: true, degraded: await settled(wanted.addresses[0], port) };
+}
+
+const health = (address, port) => ask({ address, port, path: "/.roadbed/health", headers: {} });
+
+/** What an instance says of the things it depends on: `["database: connection refused"]`; unknown ones are left out. */
+function complaints({ body }) {
+  const found = Object.entries(checksOf(body)).filter(([, check]) => check.status === "degraded");
+  return found.map(([name, { reason }]) => `${name}: ${reason}`);
+}
+
+function checksOf(body) {
+  try {
+    return JSON.parse(body).checks ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/** The complaints, once the instance has looked at everything. */
+async function settled(address, port) {
+  const end = Date.now() + CHECKS_MS;
+  for (;;) {
+    const own = await health(address, port);
+    const unknown = Object.values(checksOf(own.body)).some(({ status }) => status === "unknown");
+    if (!unknown || Date.now() > end) return complaints(own);
+    await sleep(RETRY_MS);
+  }
 }
 
 /** A connection is accepted after those that came before it. Nobody there: nothing to wait for. */
 async function answersAtOnce(wanted, port) {
-  const began = performance.now();
-  const own = await ask({ address: wanted.address, port, path: "/.roadbed/health", headers: {} });
-  const refused = own.error?.includes("ECONNREFUSED") ?? false;
-  return { ...own, good: refused || performance.now() - began < AT_ONCE_MS, reason: "is slow to answer" };
+  const looks = wanted.addresses.map(async (address) => {
+    const began = performance.now();
+    const own = await health(address, port);
+    const refused = own.error?.includes("ECONNREFUSED") ?? false;
+    return { ...own, good: refused || performance.now() - began < AT_ONCE_MS, reason: "is slow to answer" };
+  });
+  const seen = await Promise.all(looks);
+  return seen.find(({ good }) => !good) ?? seen[0];
 }
 
 function restarts(unit) {

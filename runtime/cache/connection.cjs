@@ -47,15 +47,22 @@ class Connection {
     if (client !== this.#client) return;
     this.#failures = this.#tries = this.#openUntil = 0;
     this.#trying = this.#first = false;
-    this.metrics.connected = true;
+    this.#tell();
     this.ready();
   }
 
   #lost(client, error) {
     if (client !== this.#client) return;
-    this.#first = this.metrics.connected = false;
+    this.#first = false;
     this.metrics.error += 1;
-    complain("connection", `${error.code ?? error.message}; entries are kept in memory meanwhile`);
+    this.#tell(error.code || error.message || "the connection broke");
+    complain("connection", `${this.metrics.reason}; entries are kept in memory meanwhile`);
+  }
+
+  /** What health and monitoring are told: whether Redis answers, and else why not. */
+  #tell(reason) {
+    this.metrics.connected = !reason;
+    this.metrics.reason = reason ?? "";
   }
 
   /** Whether Redis counts as lost. One answer that is late does not make it so. */
@@ -78,6 +85,7 @@ class Connection {
     try {
       const answer = await withTimeout(ask(client), timeoutMs);
       this.#failures = this.#tries = 0;
+      if (!this.metrics.connected) this.#tell();
       this.metrics.latency_ms_sum += performance.now() - begun;
       this.metrics.latency_ms_count += 1;
       return answer;
@@ -104,6 +112,7 @@ class Connection {
     if (client !== this.#client) return;
     this.#failures += 1;
     if (this.#failures < FAILURES) return;
+    this.#tell(error.message);
     this.#openUntil = performance.now() + this.breakerMs;
     this.#tries += 1;
     if (this.#tries % TRIES === 0 && client.isReady) {

@@ -9,6 +9,7 @@ const NAME = Symbol.for("roadbed.cache");
  * lock_lost: another instance was regenerating. waited: got what that one made.
  * tags_queued, tags_replayed, tags_dropped: revalidations that did not reach Redis at once. Dropped ones were
  * replaced by one that revalidates everything.
+ * connected: whether Redis answers; reason: why it does not.
  * latency_ms_sum, latency_ms_count: answers of Redis.
  */
 const COUNTERS = [
@@ -19,7 +20,7 @@ const COUNTERS = [
 /** @param {"shared" | "local"} mode @returns {Record<string, number | string | boolean>} */
 function startMetrics(mode) {
   const zeros = Object.fromEntries(COUNTERS.map((name) => [name, 0]));
-  return (globalThis[NAME] = { mode, connected: false, ...zeros });
+  return (globalThis[NAME] = { mode, connected: false, reason: "", ...zeros });
 }
 
 const last = new Map();

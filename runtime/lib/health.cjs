@@ -1,12 +1,14 @@
 "use strict";
 /**
- * `GET /.roadbed/health`: 200 `{"status":"ready", ...}`, 503 while starting or draining.
+ * `GET /.roadbed/health`: 200 `{"status":"ready", ...}`, 503 while starting or draining: may requests be sent here?
+ * `GET /.roadbed/live`: 200 as long as the process can answer at all.
  * Only for the machines of the stack: a request from elsewhere, or one that came through a proxy,
- * goes on to the app, which does not know the path.
+ * goes on to the app, which does not know the paths.
  */
-const { BlockList, isIPv6 } = require("node:net");
+const { BlockList, isIP, isIPv6 } = require("node:net");
 
 const PATH = "/.roadbed/health";
+const LIVE = "/.roadbed/live";
 const FORWARDED = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
 /** Loopback, link-local and private: RFC 1122, 3927, 1918, 6598 (carrier and overlay networks), 4291, 4193. */
@@ -25,26 +27,40 @@ near.addAddress("::1", "ipv6");
 near.addSubnet("fe80::", 10, "ipv6");
 near.addSubnet("fc00::", 7, "ipv6");
 
-/** @returns {boolean} whether the request was for this endpoint and has been answered */
+/** Machines of the stack with addresses of other networks; names among them are left out. */
+function addPeers(addresses = "") {
+  for (const address of addresses.split(",").map((part) => part.trim())) {
+    if (isIP(address)) near.addAddress(address, isIPv6(address) ? "ipv6" : "ipv4");
+  }
+}
+
+/** @returns {boolean} whether the request was for one of these and has been answered */
 function answerHealth(instance, request, response) {
-  if (request.url !== PATH || !["GET", "HEAD"].includes(request.method) || !isNear(request)) return false;
-  const body = JSON.stringify({
+  const { url, method } = request;
+  if (![PATH, LIVE].includes(url) || !["GET", "HEAD"].includes(method) || !isNear(request)) return false;
+  const body = JSON.stringify(url === LIVE ? { live: true } : describe(instance));
+  response.writeHead(url === LIVE || instance.status === "ready" ? 200 : 503, {
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(body),
+    "cache-control": "no-store",
+  });
+  response.end(method === "HEAD" ? undefined : body);
+  return true;
+}
+
+function describe(instance) {
+  return {
     status: instance.status,
     ...(instance.reason && { reason: instance.reason }),
+    live: true,
+    checks: instance.checks.look(),
     release: instance.release,
     instance: instance.name,
     pid: process.pid,
     uptime: Math.round(process.uptime() * 1000) / 1000,
     inFlight: instance.responses.size - 1,
     node: process.version,
-  });
-  response.writeHead(instance.status === "ready" ? 200 : 503, {
-    "content-type": "application/json",
-    "content-length": Buffer.byteLength(body),
-    "cache-control": "no-store",
-  });
-  response.end(request.method === "HEAD" ? undefined : body);
-  return true;
+  };
 }
 
 function isNear({ headers, socket }) {
@@ -56,4 +72,4 @@ function isNear({ headers, socket }) {
   return near.check(remoteAddress, isIPv6(remoteAddress) ? "ipv6" : "ipv4");
 }
 
-module.exports = { answerHealth, PATH };
+module.exports = { addPeers, answerHealth, PATH };

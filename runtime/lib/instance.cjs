@@ -1,7 +1,8 @@
 "use strict";
 /** The state of this server process: what it is, whether it is ready, what it is working on. */
 
-const { notify } = require("./notify.cjs");
+const { Checks } = require("./checks.cjs");
+const { feedWatchdog, notify } = require("./notify.cjs");
 
 class Instance {
   /** Responses that have not ended. */
@@ -15,6 +16,7 @@ class Instance {
   constructor(env) {
     this.release = env.ROADBED_RELEASE || null;
     this.name = env.ROADBED_INSTANCE || null;
+    this.checks = new Checks(env);
     this.drainSeconds = Number(env.ROADBED_DRAIN_SECONDS || 25);
     if (!Number.isFinite(this.drainSeconds) || this.drainSeconds < 0) {
       throw new Error(`ROADBED_DRAIN_SECONDS: ${env.ROADBED_DRAIN_SECONDS} is not a number of seconds.`);
@@ -39,6 +41,7 @@ class Instance {
     this.status = "ready";
     this.reason = null;
     notify("READY=1");
+    feedWatchdog();
   }
 
   notReady(reason) {

@@ -2,7 +2,8 @@
 const assert = require("node:assert/strict");
 const { test } = require("node:test");
 const { setTimeout: sleep } = require("node:timers/promises");
-const { answerHealth, PATH } = require("../lib/health.cjs");
+const { Checks } = require("../lib/checks.cjs");
+const { addPeers, answerHealth, PATH } = require("../lib/health.cjs");
 const { start } = require("./spawn.cjs");
 
 test("health names release and instance, and every response does", async (t) => {
@@ -77,9 +78,66 @@ test("only near addresses are answered", () => {
   assert.equal(ask({}), false, "a connection that is already gone");
 });
 
+test("peers of other networks are answered too, and nobody else there", () => {
+  addPeers("198.51.100.7, 2001:db8::7,web-1.example.com");
+  for (const [remoteAddress, answered] of Object.entries({
+    "198.51.100.7": true,
+    "::ffff:198.51.100.7": true,
+    "2001:db8::7": true,
+    "198.51.100.8": false,
+  })) {
+    assert.equal(ask({ remoteAddress, localAddress: "198.51.100.1" }), answered, remoteAddress);
+  }
+});
+
+test("live answers 200 while health does not", async (t) => {
+  const server = await start(t, { LOAD_MS: "400" });
+  await server.listening();
+  const live = await server.get("/.roadbed/live");
+  assert.deepEqual([live.status, JSON.parse(live.body)], [200, { live: true }]);
+  assert.equal((await server.get(PATH)).status, 503);
+});
+
+test("a database that is away is a reason, and keeps no instance from its work", async (t) => {
+  const server = await start(t, { DATABASE_URL: "postgresql://shop:hush-hush@127.0.0.1:1/shop" });
+  await server.ready();
+  let health;
+  do {
+    await sleep(20);
+    health = await server.get(PATH);
+  } while (JSON.parse(health.body).checks.database.status === "unknown");
+  assert.equal(health.status, 200);
+  assert.deepEqual(JSON.parse(health.body).checks.database, {
+    status: "degraded",
+    reason: "127.0.0.1:1: connection refused",
+  });
+  assert.doesNotMatch(health.body, /hush-hush/);
+});
+
+test("what is no PostgreSQL server is not asked", () => {
+  for (const url of [undefined, "", "file:./dev.db", "mysql://a:b@db/x", "postgres://db1,db2/x", "postgres:///x"]) {
+    assert.deepEqual(new Checks({ DATABASE_URL: url }).look(), {}, url);
+  }
+});
+
+test("the cache tells by its counters whether it is shared", () => {
+  const name = Symbol.for("roadbed.cache");
+  const look = (metrics) => {
+    globalThis[name] = metrics;
+    return new Checks({}).look().cache;
+  };
+  assert.deepEqual(look({ mode: "local", connected: false }), { status: "ok" });
+  assert.deepEqual(look({ mode: "shared", connected: true }), { status: "ok" });
+  assert.deepEqual(look({ mode: "shared", connected: false, reason: "" }), { status: "unknown" });
+  const away = look({ mode: "shared", connected: false, reason: "ECONNREFUSED" });
+  assert.equal(away.status, "degraded");
+  assert.match(away.reason, /^Redis: ECONNREFUSED; /);
+  delete globalThis[name];
+});
+
 function ask(socket) {
   const response = { writeHead() {}, end() {} };
-  const instance = { status: "ready", responses: new Set([response]) };
+  const instance = { status: "ready", responses: new Set([response]), checks: { look: () => ({}) } };
   return answerHealth(instance, { url: PATH, method: "GET", headers: {}, socket }, response);
 }
 

@@ -7,7 +7,6 @@ from typing import Any
 from testinfra.host import Host
 
 from roadbed.deploys.context import Context
-from roadbed.deploys.environment import app_address
 
 
 def active_slot(ctx: Context, host: Host) -> str:
@@ -49,9 +48,8 @@ def show(host: Host, unit: str, name: str) -> str:
     return str(host.check_output(f"systemctl show -p {name} --value {shlex.quote(unit)}")).strip()
 
 
-def health(ctx: Context, host: Host, port: int) -> dict[str, Any]:
-    """What an instance says of itself."""
-    address = app_address(ctx, ctx.name)
+def health(host: Host, port: int, address: str = "127.0.0.1") -> dict[str, Any]:
+    """What an instance says of itself at one of its addresses."""
     name = f"[{address}]" if ":" in address else address
     answer: dict[str, Any] = json.loads(host.check_output(f"curl -sS -m 5 http://{name}:{port}/.roadbed/health"))
     return answer

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 
 from testinfra.host import Host
@@ -9,10 +10,12 @@ from testinfra.host import Host
 from roadbed.checks.instances import active_ports, active_slot, active_units, exposure, health, pid, show
 from roadbed.deploys.app import DRAIN_MARGIN
 from roadbed.deploys.context import Context
-from roadbed.deploys.environment import app_address, jemalloc
+from roadbed.deploys.environment import instance_addresses, jemalloc
 
 EXPOSURE_LIMIT = 1.5
 """A unit with User= alone scores 9.2; MemoryDenyWriteExecute= is out of reach, V8 needs what it forbids."""
+WATCHDOG_SAID = 45
+"""Seconds: said every 20, and once it may be late."""
 SECONDS = {"h": 3600.0, "min": 60.0, "s": 1.0, "ms": 0.001, "us": 0.000001}
 
 
@@ -25,15 +28,16 @@ def test_instances_run(host: Host, ctx: Context) -> None:
 
 
 def test_ready(host: Host, ctx: Context) -> None:
-    """Every instance reports that it is ready."""
+    """Every instance reports that it is ready, on each of its addresses."""
     for port in active_ports(ctx, host):
-        assert health(ctx, host, port)["status"] == "ready", port
+        for address in instance_addresses(ctx, ctx.name):
+            assert health(host, port, address)["status"] == "ready", f"{address}, port {port}"
 
 
 def test_one_release(host: Host, ctx: Context) -> None:
     """All instances of the active slot run the release their slot names."""
     link = host.check_output(f"readlink -f {ctx.inventory.app.root}/slots/{active_slot(ctx, host)}")
-    releases = {health(ctx, host, port)["release"] for port in active_ports(ctx, host)}
+    releases = {health(host, port)["release"] for port in active_ports(ctx, host)}
     assert releases == {link.strip().rpartition("/")[2]}
 
 
@@ -42,7 +46,7 @@ def test_node_version(host: Host, ctx: Context) -> None:
     root, slot = ctx.inventory.app.root, active_slot(ctx, host)
     manifest = json.loads(host.file(f"{root}/slots/{slot}/.roadbed/manifest.json").content_string)
     for port in active_ports(ctx, host):
-        assert health(ctx, host, port)["node"].lstrip("v") == manifest["node"].lstrip("v")
+        assert health(host, port)["node"].lstrip("v") == manifest["node"].lstrip("v")
 
 
 def test_sandbox(host: Host, ctx: Context, measure: Callable[..., None]) -> None:
@@ -94,15 +98,23 @@ def test_environment_file(host: Host, ctx: Context) -> None:
     assert (file.mode, file.user, file.group) == (0o640, "root", ctx.inventory.app.name)
 
 
-def test_address(host: Host, ctx: Context) -> None:
-    """The instances listen on the one address that nginx uses, and on no other."""
-    address = app_address(ctx, ctx.name)
+def test_addresses(host: Host, ctx: Context) -> None:
+    """The instances listen on the addresses that nginx uses, here and on other web hosts, and on no other."""
+    known = [host.check_output(f"getent ahosts {address}").split() for address in instance_addresses(ctx, ctx.name)]
     for port in active_ports(ctx, host):
         sockets = host.check_output(f"ss -Hltn 'sport = :{port}'").splitlines()
         listening = {line.split()[3].rpartition(":")[0].strip("[]") for line in sockets}
-        known = host.check_output(f"getent ahosts {address}").split()
-        assert len(listening) == 1, listening
-        assert listening <= set(known), listening
+        assert len(listening) == len(known), listening
+        assert all(listening & set(names) for names in known), listening
+
+
+def test_watchdog(host: Host, ctx: Context) -> None:
+    """An instance whose event loop stands still for a minute is started anew, and says in time that it turns."""
+    for unit in active_units(ctx, host):
+        assert show(host, unit, "WatchdogUSec") == "1min", unit
+        said = shlex.quote(show(host, unit, "WatchdogTimestamp"))
+        age = int(host.check_output(f"echo $(( $(date +%s) - $(date -d {said} +%s) ))"))
+        assert age <= WATCHDOG_SAID, f"{unit}: {age} s"
 
 
 def test_jemalloc(host: Host, ctx: Context) -> None:

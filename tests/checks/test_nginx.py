@@ -128,7 +128,7 @@ def test_best_encoding(ctx: Context) -> None:
 
 def test_internal_paths(ctx: Context) -> None:
     """Paths of the stack itself are not reachable from outside."""
-    for path in ("/.roadbed/health", "/.roadbed/unavailable.html", "/.roadbed/"):
+    for path in ("/.roadbed/health", "/.roadbed/live", "/.roadbed/unavailable.html", "/.roadbed/"):
         assert get(ctx, path).status_code == 404, path
 
 

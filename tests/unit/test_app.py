@@ -11,7 +11,15 @@ import pytest
 from pydantic import ValidationError
 
 from roadbed.deploys import app
-from roadbed.deploys.environment import app_address, environment, environment_file, jemalloc
+from roadbed.deploys.environment import (
+    app_address,
+    askers,
+    environment,
+    environment_file,
+    instance_addresses,
+    jemalloc,
+    listeners,
+)
 from roadbed.deploys.render import render
 
 MakeContext = Callable[..., Any]
@@ -84,11 +92,36 @@ def test_an_unknown_secret_is_an_error(make_context: MakeContext) -> None:
         environment(make_context(app={"secrets": ["ABSENT"]}))
 
 
-def test_loopback_until_another_host_asks(make_context: MakeContext) -> None:
-    assert app_address(make_context(), "web-1") == "127.0.0.1"
-    assert app_address(make_context(hosts=SPLIT, name="app-1"), "app-1") == "10.0.0.11"
+def test_instances_listen_on_loopback_and_where_other_web_hosts_ask(make_context: MakeContext) -> None:
+    assert instance_addresses(make_context(), "web-1") == ("127.0.0.1",)
+    assert instance_addresses(make_context(hosts=SPLIT, name="app-1"), "app-1") == ("127.0.0.1", "10.0.0.11")
     both = {**SPLIT, "app-1": {**SPLIT["app-1"], "roles": ["app", "web"]}}
-    assert app_address(make_context(hosts=both, name="app-1"), "app-1") == "10.0.0.11"
+    assert instance_addresses(make_context(hosts=both, name="app-1"), "app-1") == ("127.0.0.1", "10.0.0.11")
+
+
+def test_own_instances_are_reached_by_loopback_and_others_by_the_inside_address(make_context: MakeContext) -> None:
+    assert app_address(make_context(hosts=SPLIT, name="app-1"), "app-1") == "127.0.0.1"
+    assert app_address(make_context(hosts=SPLIT, name="web-1"), "app-1") == "10.0.0.11"
+
+
+def test_from_phase3_on_every_web_host_asks_every_instance(make_context: MakeContext) -> None:
+    hosts = {name: {"address": f"192.0.2.{n}", "roles": ["web", "app"]} for n, name in enumerate(("a", "b", "c"), 20)}
+    for phase, names, addresses in (
+        ("phase2", [], ("127.0.0.1",)),
+        ("phase3", ["a", "c"], ("127.0.0.1", "192.0.2.21")),
+    ):
+        ctx = make_context(hosts=hosts, name="b", phase=phase, redis={"external": True}, postgres={"external": True})
+        assert askers(ctx, "b") == names
+        assert instance_addresses(ctx, "b") == addresses
+
+
+def test_the_environment_names_more_addresses_only_where_there_are_some(make_context: MakeContext) -> None:
+    assert listeners(make_context()) == {"HOSTNAME": "127.0.0.1"}
+    assert listeners(make_context(hosts=SPLIT, name="app-1")) == {
+        "HOSTNAME": "127.0.0.1",
+        "ROADBED_LISTEN": "10.0.0.11",
+        "ROADBED_PEERS": "10.0.0.10",
+    }
 
 
 def test_environment_file_keeps_every_value() -> None:

@@ -155,6 +155,23 @@ def test_posts_are_never_repeated(make_context: MakeContext) -> None:
     assert re.findall(r"max_fails=(\d+)", text) == ["0"] * len(re.findall(r"max_fails", text))
 
 
+def test_requests_go_to_the_instance_with_the_fewest(make_context: MakeContext) -> None:
+    """All workers count together, and the idle connections are counted out: keepalive comes after least_conn."""
+    text = configuration(make_context(hosts=SPLIT, app={"replicas": 2}))
+    found = re.findall(r"upstream (shop_\S+) \{(.*?)\}", text, re.DOTALL)
+    assert len(found) >= 6
+    for group, body in found:
+        words = [line.split()[0] for line in body.strip().splitlines()]
+        assert words[:2] == ["zone", "least_conn;"], group
+        assert words[-1] == "keepalive", group
+        assert f"zone {group} " in body
+
+
+def test_a_dead_host_costs_little_where_there_is_another(make_context: MakeContext) -> None:
+    assert "proxy_connect_timeout 1s;" in configuration(make_context(hosts=SPLIT))
+    assert "proxy_connect_timeout 3s;" in configuration(make_context())
+
+
 def test_other_web_hosts_can_answer_the_authority(make_context: MakeContext) -> None:
     assert "roadbed_web_peers" not in configuration(make_context())
     assert "server 192.0.2.20:80 max_fails=0;" in configuration(make_context(hosts=SPLIT))

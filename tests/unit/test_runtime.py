@@ -7,9 +7,12 @@ import json
 import os
 import platform
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -63,6 +66,39 @@ def test_systemd_is_told_ready_and_stopping(node: str, tmp_path: Path) -> None:
                 while "STOPPING=1" not in messages[-1]:
                     messages.append(told.recv(4096).decode())
                 assert server.wait(10) == 143
+            finally:
+                server.kill()
+
+
+def test_systemd_is_told_that_the_event_loop_turns(node: str, tmp_path: Path) -> None:
+    """Three times in the time that the unit gives, and no longer when the process hangs."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(path))
+        told.settimeout(10)
+        env = {
+            "PORT": str(free_port()),
+            "HOSTNAME": "127.0.0.1",
+            "NOTIFY_SOCKET": str(path),
+            "WATCHDOG_USEC": "1500000",
+        }
+        command = [node, "--require", str(RUNTIME / "server.cjs"), str(RUNTIME / "tests/plain-server.cjs")]
+        with subprocess.Popen(command, env=env) as server:
+            try:
+                moments: list[float] = []
+                while len(moments) < 3:
+                    if told.recv(4096).startswith(b"WATCHDOG=1"):
+                        moments.append(time.monotonic())
+                assert moments[2] - moments[0] < 1.5
+                server.send_signal(signal.SIGSTOP)
+                time.sleep(0.5)  # what is on its way arrives; then nothing does
+                told.setblocking(False)
+                with suppress(BlockingIOError):
+                    while told.recv(4096):
+                        pass
+                told.settimeout(1)
+                with pytest.raises(TimeoutError):
+                    told.recv(4096)
             finally:
                 server.kill()
 

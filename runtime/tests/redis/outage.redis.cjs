@@ -86,11 +86,15 @@ test("Redis hangs: nobody waits long, and most do not wait at all", async (t) =>
   const median = times[Math.floor(times.length / 2)];
   t.diagnostic(`${times.length} reads while Redis hung: median ${median.toFixed(1)} ms, longest ${times.at(-1).toFixed(0)} ms`);
   assert.ok(median < 20 && times.at(-1) < 250, `${median} ${times.at(-1)}`);
+  const { connected, reason } = await b.metrics();
+  assert.deepEqual([connected, reason], [false, "no answer within 100 ms"]);
   redis.signal("SIGCONT");
   await poll(async () => {
     await b.set("/back", page("back"), long);
     return (await a.get("/back", APP)) !== null;
   });
+  await poll(async () => (await b.metrics()).connected);
+  assert.equal((await b.metrics()).reason, "");
 });
 
 test("Redis is not there at the start: nobody waits for it, and later it is used", async (t) => {
@@ -115,7 +119,9 @@ test("a server that refuses the password is like none, and the reason is logged 
   await a.set("/p", page("x"), long);
   assert.equal((await a.get("/p", APP)).value.html, "x");
   await poll(() => /WRONGPASS/.test(a.log()));
-  assert.doesNotMatch(a.log(), /wrong-word/);
+  const { reason } = await a.metrics();
+  assert.match(reason, /WRONGPASS/);
+  assert.doesNotMatch(a.log() + reason, /wrong-word/);
 });
 
 test("a Redis that is full or refuses a command does not cut off reading", async (t) => {
