@@ -1,7 +1,7 @@
 """The URLs by which the app reaches its data, with the parameters that its database driver needs."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import quote, urlencode
 
 from .database import Endpoint, endpoint
@@ -11,9 +11,15 @@ from .pgbouncer import PREPARED_SINCE, version
 if TYPE_CHECKING:
     from .context import Context
 
-Driver = Literal["pg", "postgres", "prisma"]
-"""npm packages that speak to PostgreSQL: pg (also under Drizzle, Knex, TypeORM), postgres, Prisma's engine."""
+Driver = Literal["prisma", "postgres", "pg"]
+"""npm packages that speak to PostgreSQL: Prisma's engine, postgres, pg (also under Drizzle, Knex, TypeORM)."""
 INSTANCES = dict(zip(("cache", "durable"), PORTS["cache"], strict=True))
+
+
+def chosen_driver(setting: str, detected: str | None) -> Driver | None:
+    """The driver by ``setting`` (app.database.driver), or by what a release says of itself; None: not known."""
+    named = detected if setting == "auto" else setting
+    return next((driver for driver in get_args(Driver) if driver == named), None)
 
 
 def has_cache(ctx: "Context") -> bool:
@@ -84,6 +90,11 @@ def direct_database_url(ctx: "Context", driver: Driver | None = None) -> str:
     """
     database = endpoint(ctx, ctx.name, owner=True)
     return _url(replace(database, tls=_mode(database, driver)), {})
+
+
+def local_url(database: Endpoint, port: int) -> str:
+    """URL of a database that is spoken to through a port of this machine; what leaves the machine is encrypted."""
+    return _url(replace(database, host="127.0.0.1", port=port, tls="disable"), {})
 
 
 def _mode(database: Endpoint, driver: Driver | None) -> str:
