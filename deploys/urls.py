@@ -59,15 +59,16 @@ def parameters(ctx: "Context", driver: Driver | None) -> dict[str, str]:
 
     Prisma: https://www.prisma.io/docs/orm/prisma-client/setup-and-configuration/databases-connections/pgbouncer;
     with PgBouncer 1.21 and later ``pgbouncer=true`` would be wrong (prisma/prisma#21531). postgres:
-    https://github.com/porsager/postgres#connection-details. pg prepares nothing by name unless it is asked to,
-    and takes the size of its pool from the program alone.
+    https://github.com/porsager/postgres#connection-details; ``max`` is not among what it is told, because
+    3.4 takes it from a URL as text and opens one connection, whatever it says. pg prepares nothing by name
+    unless it is asked to. Both take the size of their pool from the program alone, which finds it in
+    DATABASE_POOL_MAX.
     """
-    pool, prepared = str(ctx.inventory.app.database.pool), prepared_statements(ctx)
+    prepared = prepared_statements(ctx)
     if driver == "prisma":
+        pool = str(ctx.inventory.app.database.pool)
         return {"connection_limit": pool, **({} if prepared else {"pgbouncer": "true"})}
-    if driver == "postgres":
-        return {"max": pool, **({} if prepared else {"prepare": "false"})}
-    return {}
+    return {"prepare": "false"} if driver == "postgres" and not prepared else {}
 
 
 def database_url(ctx: "Context", driver: Driver | None = None) -> str:

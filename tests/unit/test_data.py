@@ -221,7 +221,7 @@ def test_prepared_statements(make: Make, codename: str, source: str, prepared: b
     assert ("pool-1 has PgBouncer 1.18" in urls.prepared_note(ctx)) == (not prepared)
     extra = {} if prepared else {"pgbouncer": "true"}
     assert urls.parameters(ctx, "prisma") == {"connection_limit": "5", **extra}
-    assert urls.parameters(ctx, "postgres") == {"max": "5", **({} if prepared else {"prepare": "false"})}
+    assert urls.parameters(ctx, "postgres") == ({} if prepared else {"prepare": "false"})
     assert urls.parameters(ctx, "pg") == {}
     text = render("pgbouncer", "/etc/pgbouncer/pgbouncer.ini", make(codename=codename), **pgbouncer._values(ctx))
     assert ("max_prepared_statements = 200" in text) == prepared
