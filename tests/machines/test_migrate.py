@@ -256,7 +256,7 @@ def test_a_database_of_the_users_own_is_migrated_through_an_app_host(
     stack.ssh(HOST, "systemctl stop postgresql@17-main")
     stack.ssh(HOST, "rm /var/lib/roadbed/tables/migrated")
     away = stack.provision("phase2", code=4)
-    assert f"{HOST}: 127.0.0.1:5432 cannot be reached from there: Connection refused" in away.stderr
+    assert f"{HOST}: 127.0.0.1:5432 cannot be reached from there: Connect failed" in away.stderr
     stack.ssh(HOST, "systemctl start postgresql@17-main")
     stack.write(postgres={"external": False})
     stack.converge(phase="phase2")
