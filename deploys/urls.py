@@ -83,22 +83,17 @@ def database_url(ctx: "Context", driver: Driver | None = None) -> str:
     return _url(behind, parameters(ctx, driver))
 
 
-def direct_database_url(ctx: "Context", driver: Driver | None = None) -> str:
-    """DIRECT_DATABASE_URL: past PgBouncer, as the owner of the schema. Raises ValueError without a database.
-
-    pg takes ``sslmode=require`` for a certificate that has to be verified, unlike libpq; the server's own
-    certificate cannot be (https://www.npmjs.com/package/pg-connection-string).
-    """
-    database = endpoint(ctx, ctx.name, owner=True)
-    return _url(replace(database, tls=_mode(database, driver)), {})
-
-
 def local_url(database: Endpoint, port: int) -> str:
-    """URL of a database that is spoken to through a port of this machine; what leaves the machine is encrypted."""
+    """DATABASE_URL and DIRECT_DATABASE_URL of migrations: the database itself, through a port of this machine.
+
+    What leaves the machine is encrypted, so the URL has no sslmode that a tool could take for something else.
+    """
     return _url(replace(database, host="127.0.0.1", port=port, tls="disable"), {})
 
 
 def _mode(database: Endpoint, driver: Driver | None) -> str:
+    """pg takes ``require`` for a certificate that has to be verified, unlike libpq; the server's own cannot be
+    (https://www.npmjs.com/package/pg-connection-string)."""
     return "no-verify" if (driver, database.tls) == ("pg", "require") else database.tls
 
 

@@ -12,7 +12,7 @@ TAIL = 20
 
 
 class BuildFailed(OperationFailed):
-    """The build of the app failed. No host was touched."""
+    """The build of the app, or what a later command of the project needs of it, failed."""
 
 
 class BuildLog:
@@ -33,13 +33,20 @@ class BuildLog:
         return "\n".join(lines[start:])
 
 
-def run(command: list[str], *, folder: Path, env: dict[str, str], log: BuildLog, title: str) -> None:
-    """Runs a command of a build, see ``call``. Raises BuildFailed with the end of the log."""
+def run(
+    command: list[str],
+    *,
+    folder: Path,
+    env: dict[str, str],
+    log: BuildLog,
+    title: str,
+    outcome: str = "no host was touched",
+) -> None:
+    """Runs a command of a build, see ``call``. Raises BuildFailed with ``outcome`` and the end of the log."""
     code = call(command, folder=folder, env=env, log=log, title=title)
     if code != 0:
         raise BuildFailed(
-            f"app/source: `{title}` failed with exit code {code}; no host was touched. "
-            f"The end of {log.path}:\n{log.tail()}"
+            f"app/source: `{title}` failed with exit code {code}; {outcome}. The end of {log.path}:\n{log.tail()}"
         )
 
 

@@ -37,21 +37,21 @@ def prepare(job: Job) -> None:
     """
     if job.copied.exists() and job.copied.read_text() == job.source_hash:
         return
-    _install(job, BuildLog(job.work / "build.log"))
+    _install(job, BuildLog(job.work / "build.log"), "the new release was not started")
 
 
-def _install(job: Job, log: BuildLog) -> None:
+def _install(job: Job, log: BuildLog, outcome: str = "no host was touched") -> None:
     """A fresh copy of the source, and its packages as the lock file names them."""
     job.copied.unlink(missing_ok=True)
     source.copy(job.project.root, job.files, job.copy)
     if source.hash_of(job.copy, job.files, dict(job.depends)) != job.source_hash:
         raise BuildFailed("app/source: the project has changed during this run. Run the command again")
     _put_managers_on_path(job)
-    _install_packages(job, log)
+    _install_packages(job, log, outcome)
     job.copied.write_text(job.source_hash)
 
 
-def _install_packages(job: Job, log: BuildLog) -> None:
+def _install_packages(job: Job, log: BuildLog, outcome: str) -> None:
     cached = str(cache.cache_root() / "packages" / job.project.manager)
     if job.project.manager == "npm":
         title, options = "npm ci", ["--no-audit", "--no-fund", "--prefer-offline", "--cache", cached]
@@ -59,7 +59,7 @@ def _install_packages(job: Job, log: BuildLog) -> None:
         title, options = "pnpm install --frozen-lockfile", ["--prefer-offline", "--store-dir", cached]
     job.say(f"Installing packages: {title}")
     command = [*job.manager, *title.split()[1:], *options]
-    run(command, folder=job.copy, env=environment(job, {}), log=log, title=title)
+    run(command, folder=job.copy, env=environment(job, {}), log=log, title=title, outcome=outcome)
 
 
 def _next_build(job: Job, release: str, log: BuildLog) -> None:
