@@ -2,13 +2,28 @@
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from .options import sudo_password
 from .style import console, output
 
+if TYPE_CHECKING:
+    from roadbed.engine.inventory import Inventory
+
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+def driver(stack: "Inventory") -> tuple[str | None, str]:
+    """The app's database driver, by the inventory or else by its dependencies, and what is to be said about it."""
+    from roadbed.deploys.urls import chosen_driver
+    from roadbed.releases.drivers import driver_of
+
+    if stack.app.database.driver != "auto":
+        return chosen_driver(stack.app.database.driver, None), ""
+    found = driver_of(stack)
+    return found.driver, found.note
 
 
 def run(phase: str | None, inventory: str | None, *, as_json: bool, ask_sudo_password: bool) -> None:
@@ -22,6 +37,7 @@ def run(phase: str | None, inventory: str | None, *, as_json: bool, ask_sudo_pas
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.load import load
     from roadbed.engine.preflight import Finding, check_host, check_names
+    from roadbed.engine.preflight_data import check_data, check_stack
     from roadbed.engine.roadmap import named, recorded, require
     from roadbed.engine.secrets import Secrets
 
@@ -34,7 +50,9 @@ def run(phase: str | None, inventory: str | None, *, as_json: bool, ask_sudo_pas
         secret = Secrets(stack.beside(".secrets.age")).get
         wanted = phase or recorded(fleet.facts.values()) or "phase1"
         contexts = {name: Context(stack, wanted, name, fleet.facts, secret) for name in fleet.facts}
-        answers = fleet.each(contexts, lambda session, name: check_host(session, contexts[name]))
+        answers = fleet.each(
+            contexts, lambda session, name: check_host(session, contexts[name]) + check_data(session, contexts[name])
+        )
     for name in stack.hosts:
         if name in fleet.failures:
             findings.append(Finding(name, "reachable", "error", str(fleet.failures[name])))
@@ -49,6 +67,7 @@ def run(phase: str | None, inventory: str | None, *, as_json: bool, ask_sudo_pas
             findings += answer
     if contexts:
         findings.append(check_names(next(iter(contexts.values()))))
+        findings += check_stack(next(iter(contexts.values())), *driver(stack))
     if as_json:
         output(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:

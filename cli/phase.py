@@ -14,6 +14,7 @@ from .style import console, output, say, seconds
 if TYPE_CHECKING:
     from roadbed.deploys.context import Context
     from roadbed.deploys.node import NodeBuild
+    from roadbed.deploys.urls import Driver
     from roadbed.engine.converge import Run, Step
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.inventory import Inventory
@@ -57,6 +58,7 @@ def converge_stack(
 ) -> "Run":
     """Builds, connects and converges. A wrong inventory or project ends it before the first SSH packet."""
     from roadbed.deploys.phases import PHASES
+    from roadbed.deploys.urls import chosen_driver
     from roadbed.engine.converge import ComponentStep, Run, Step
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.roadmap import RecordStep, refuse_downgrade, require
@@ -79,7 +81,8 @@ def converge_stack(
         fleet.set_aside(names)
         say(f"connected to {len(fleet.sessions)} of {len(names)} hosts ({seconds(time.monotonic() - started)})")
         refuse_downgrade(phase, fleet.facts, allowed=wanted.allow_downgrade)
-        contexts = make_contexts(stack, phase, fleet, secrets, builds)
+        driver = chosen_driver(stack.app.database.driver, artefact.manifest.database_driver)
+        contexts = make_contexts(stack, phase, fleet, secrets, builds, driver)
         refuse_unfit(fleet, contexts)
         steps: list[Step] = []
         for component in PHASES[phase]:
@@ -151,15 +154,17 @@ def prepare_secrets(stack: "Inventory", phase: str, secrets: "Secrets") -> None:
 
 
 def make_contexts(
-    stack: "Inventory", phase: str, fleet: "Fleet", secrets: "Secrets", builds: Mapping[str, "NodeBuild"]
+    stack: "Inventory",
+    phase: str,
+    fleet: "Fleet",
+    secrets: "Secrets",
+    builds: Mapping[str, "NodeBuild"],
+    driver: "Driver | None" = None,
 ) -> dict[str, "Context"]:
     """The context of every host that answered."""
     from roadbed.deploys.context import Context
 
-    return {
-        name: Context(inventory=stack, phase=phase, name=name, facts=fleet.facts, secret=secrets.get, node=builds)
-        for name in fleet.facts
-    }
+    return {name: Context(stack, phase, name, fleet.facts, secrets.get, builds, driver) for name in fleet.facts}
 
 
 def refuse_unfit(fleet: "Fleet", contexts: Mapping[str, "Context"]) -> None:

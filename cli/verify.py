@@ -33,6 +33,7 @@ def run(
 
     from roadbed import checks
     from roadbed.deploys.context import Context
+    from roadbed.deploys.urls import chosen_driver
     from roadbed.engine.errors import InventoryError, VerificationFailed
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.load import load
@@ -55,8 +56,9 @@ def run(
             say(f"  ! {error}")
         phase = phase or recorded(fleet.facts.values()) or "phase1"
         manifest = _manifest(fleet)
+        driver = chosen_driver(stack.app.database.driver, manifest.get("database_driver"))
         contexts = {
-            name: Context(stack, phase, name, fleet.facts, secret, builds, manifest=manifest) for name in fleet.facts
+            name: Context(stack, phase, name, fleet.facts, secret, builds, driver, manifest) for name in fleet.facts
         }
         verification = Verification(fleet, contexts, verbose, disruptive)
         words = [*modules, "-q", "-c", "/dev/null", f"--rootdir={folder}", "-p", "no:cacheprovider"]

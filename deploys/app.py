@@ -53,6 +53,9 @@ class DatabaseSettings(Settings):
     """What the app asks of the database."""
 
     pool: int = Field(5, ge=1, le=200, description="Connections that the ORM's pool of one instance may open.")
+    driver: Literal["auto", "pg", "postgres", "prisma", "none"] = Field(
+        "auto", description="npm package that DATABASE_URL is written for; auto: found in the dependencies."
+    )
 
 
 class AppSettings(Settings):
@@ -68,6 +71,9 @@ class AppSettings(Settings):
     env: dict[str, str] = Field({}, description="Environment of the app. No secrets here: see secrets.")
     secrets: tuple[str, ...] = Field((), description="Names of stored secrets the app gets as environment variables.")
     database: DatabaseSettings = Field(DatabaseSettings(), description="What the app asks of the database.")
+    migrate: str | None = Field(
+        None, description="Command that migrates the database, run here once for each new release. From phase2 on."
+    )
     health: str = Field("/", pattern=r"^/", description="Path that must answer below 400 before traffic comes.")
     streaming: str | None = Field(None, pattern=r"^/", description="Path of a page that streams, for the checks.")
     drain: int = Field(30, ge=1, le=600, description="Longest request in seconds that a stopping instance finishes.")
@@ -95,6 +101,13 @@ class AppSettings(Settings):
             raise ValueError(f"'{value}' is the name of a system user. Choose another, such as {value}-web")
         return value
 
+    @field_validator("migrate")
+    @classmethod
+    def _one_command(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or CONTROL.search(value) or "\n" in value):
+            raise ValueError("must be one command line, such as npm run migrate. Leave it out to run none")
+        return value
+
     @field_validator("domain", "aliases")
     @classmethod
     def _host_names(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
@@ -119,6 +132,11 @@ class AppSettings(Settings):
     def route(self) -> str:
         """Folder of the flag files by which nginx chooses a slot; root writes, www-data reads."""
         return f"/var/lib/roadbed/{self.name}/route"
+
+    @property
+    def migrated(self) -> str:
+        """File on an app host: one line, ``<key> <release>``, for each release whose migrations have run."""
+        return f"/var/lib/roadbed/{self.name}/migrated"
 
     def ports(self, slot: str, replicas: int) -> list[int]:
         """Ports of the instances of a slot, instance 0 first."""

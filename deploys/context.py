@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from roadbed.engine.inventory import Host, Inventory
 
     from .node import NodeBuild
+    from .urls import Driver
 
 ROADMAP = ("phase1", "phase2", "phase3")
 """The phases in their order; each contains the one before it. What they hold: phases.py."""
@@ -55,7 +56,7 @@ class Context:
     facts: Mapping[str, HostFacts]
     secret: Callable[[str], str] = field(repr=False, compare=False)
     node: Mapping[str, "NodeBuild"] = field(default_factory=dict)
-    driver: str | None = None
+    driver: "Driver | None" = None
     manifest: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property

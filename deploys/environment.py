@@ -86,7 +86,7 @@ def data_tier(ctx: "Context") -> dict[str, str]:
     if has_cache(ctx):
         values |= {"ROADBED_APP": app.name, "ROADBED_CACHE_URL": cache_url(ctx), "REDIS_URL": durable_url(ctx)}
     if has_database(ctx):
-        values |= {"DATABASE_URL": database_url(ctx), "DATABASE_POOL_MAX": str(app.database.pool)}
+        values |= {"DATABASE_URL": database_url(ctx, ctx.driver), "DATABASE_POOL_MAX": str(app.database.pool)}
     return values
 
 

@@ -85,7 +85,7 @@ def acl(ctx: "Context", instance: str) -> str:
     ``default`` is off, so that nobody gets in without a name. The app's commands on the cache are counted
     out and its keys have one prefix; on the durable instance it may do everything that is not dangerous.
     """
-    name, version = _app_user(ctx), VERSIONS.get(ctx.me.codename, (8, 0))
+    name, version = app_user(ctx), VERSIONS.get(ctx.me.codename, (8, 0))
     channels = version >= (6, 2)
     if instance == "cache":
         known = [command for command in CACHE_COMMANDS if version >= SINCE.get(command, (0, 0))]
@@ -100,7 +100,8 @@ def acl(ctx: "Context", instance: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _app_user(ctx: "Context") -> str:
+def app_user(ctx: "Context") -> str:
+    """Name of the app's user. Raises ValueError for the one that Redis has already."""
     name = ctx.inventory.app.name
     if name == "default":
         raise ValueError("app/name: Redis keeps the name 'default' for those who give none. Choose another")

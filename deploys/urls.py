@@ -1,7 +1,7 @@
 """The URLs by which the app reaches its data, with the parameters that its database driver needs."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import quote, urlencode
 
 from .database import Endpoint, endpoint
@@ -11,9 +11,15 @@ from .pgbouncer import PREPARED_SINCE, version
 if TYPE_CHECKING:
     from .context import Context
 
-Driver = Literal["pg", "postgres", "prisma"]
-"""npm packages that speak to PostgreSQL: pg (also under Drizzle, Knex, TypeORM), postgres, Prisma's engine."""
+Driver = Literal["prisma", "postgres", "pg"]
+"""npm packages that speak to PostgreSQL: Prisma's engine, postgres, pg (also under Drizzle, Knex, TypeORM)."""
 INSTANCES = dict(zip(("cache", "durable"), PORTS["cache"], strict=True))
+
+
+def chosen_driver(setting: str, detected: str | None) -> Driver | None:
+    """The driver by ``setting`` (app.database.driver), or by what a release says of itself; None: not known."""
+    named = detected if setting == "auto" else setting
+    return next((driver for driver in get_args(Driver) if driver == named), None)
 
 
 def has_cache(ctx: "Context") -> bool:
@@ -53,15 +59,16 @@ def parameters(ctx: "Context", driver: Driver | None) -> dict[str, str]:
 
     Prisma: https://www.prisma.io/docs/orm/prisma-client/setup-and-configuration/databases-connections/pgbouncer;
     with PgBouncer 1.21 and later ``pgbouncer=true`` would be wrong (prisma/prisma#21531). postgres:
-    https://github.com/porsager/postgres#connection-details. pg prepares nothing by name unless it is asked to,
-    and takes the size of its pool from the program alone.
+    https://github.com/porsager/postgres#connection-details; ``max`` is not among what it is told, because
+    3.4 takes it from a URL as text and opens one connection, whatever it says. pg prepares nothing by name
+    unless it is asked to. Both take the size of their pool from the program alone, which finds it in
+    DATABASE_POOL_MAX.
     """
-    pool, prepared = str(ctx.inventory.app.database.pool), prepared_statements(ctx)
+    prepared = prepared_statements(ctx)
     if driver == "prisma":
+        pool = str(ctx.inventory.app.database.pool)
         return {"connection_limit": pool, **({} if prepared else {"pgbouncer": "true"})}
-    if driver == "postgres":
-        return {"max": pool, **({} if prepared else {"prepare": "false"})}
-    return {}
+    return {"prepare": "false"} if driver == "postgres" and not prepared else {}
 
 
 def database_url(ctx: "Context", driver: Driver | None = None) -> str:
@@ -76,17 +83,17 @@ def database_url(ctx: "Context", driver: Driver | None = None) -> str:
     return _url(behind, parameters(ctx, driver))
 
 
-def direct_database_url(ctx: "Context", driver: Driver | None = None) -> str:
-    """DIRECT_DATABASE_URL: past PgBouncer, as the owner of the schema. Raises ValueError without a database.
+def local_url(database: Endpoint, port: int) -> str:
+    """DATABASE_URL and DIRECT_DATABASE_URL of migrations: the database itself, through a port of this machine.
 
-    pg takes ``sslmode=require`` for a certificate that has to be verified, unlike libpq; the server's own
-    certificate cannot be (https://www.npmjs.com/package/pg-connection-string).
+    What leaves the machine is encrypted, so the URL has no sslmode that a tool could take for something else.
     """
-    database = endpoint(ctx, ctx.name, owner=True)
-    return _url(replace(database, tls=_mode(database, driver)), {})
+    return _url(replace(database, host="127.0.0.1", port=port, tls="disable"), {})
 
 
 def _mode(database: Endpoint, driver: Driver | None) -> str:
+    """pg takes ``require`` for a certificate that has to be verified, unlike libpq; the server's own cannot be
+    (https://www.npmjs.com/package/pg-connection-string)."""
     return "no-verify" if (driver, database.tls) == ("pg", "require") else database.tls
 
 

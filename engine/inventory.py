@@ -109,6 +109,11 @@ class Inventory(Settings):
         return self._path
 
     @property
+    def source(self) -> Path:
+        """Where ``app.source`` is: the project's folder, or a release file."""
+        return (self.path.parent / Path(self.app.source).expanduser()).resolve()
+
+    @property
     def name(self) -> str:
         """The stack's name: the file name without its ending."""
         return self.path.stem

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic import ValidationError
 
@@ -18,6 +18,9 @@ from roadbed.engine.errors import InventoryError
 
 from . import cache
 from .manifest import MANIFEST, SUMS, Manifest
+
+if TYPE_CHECKING:
+    from .job import Job
 
 KEPT = 5
 """Built releases kept on the control machine for each app."""
@@ -27,10 +30,14 @@ IN_USE = 3600
 
 @dataclass(frozen=True)
 class Artefact:
-    """A release: ``tree`` holds app/ and .roadbed/ as they will be on a host."""
+    """A release: ``tree`` holds app/ and .roadbed/ as they will be on a host.
+
+    ``job`` is the build that made it; None for a release file, whose project is elsewhere.
+    """
 
     tree: Path
     manifest: Manifest
+    job: "Job | None" = None
 
     @property
     def release(self) -> str:

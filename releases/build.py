@@ -1,18 +1,17 @@
 """Build a release from the project, or find the one that was built from the same source before."""
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from roadbed.engine.errors import Refused
+from roadbed.engine.errors import InventoryError, Refused
 from roadbed.engine.inventory import Inventory
 
 from . import action_key as keys
 from . import artefact, cache, layout, leaks, next_build, source
 from .artefact import Artefact
+from .drivers import detect_driver
 from .job import Job, Toolchain, make_job
 from .layout import BuildInfo
 from .manifest import Manifest, Route, this_platform
@@ -38,30 +37,32 @@ def ensure(
     for a project that cannot be deployed, BuildFailed when its build fails; no host is touched.
     """
     app, fingerprint = inventory.app, keys.fingerprint(action_key)
-    path = _source(inventory)
+    path = inventory.source
     if path.name.endswith(ARCHIVES):
         return _from_file(path, app.name, fingerprint, say)
     project = detect(path, allow_vulnerable=allow_vulnerable)
     job = make_job(app, project, toolchain, action_key, say)
     known = artefact.find(app.name, job.source_hash)  # without waiting for a build of another stack or source
     if known is None:
-        with _alone(job.work, say):
+        with cache.alone(job.work, say):
             known = artefact.find(app.name, job.source_hash)
             if known is None:
-                return _build(job, {"the action key": action_key.decode(), **(secrets or {})})
+                return replace(_build(job, {"the action key": action_key.decode(), **(secrets or {})}), job=job)
     say(f"Release {known.release} is built already")
-    return known
+    return replace(known, job=job)
 
 
 def check_source(inventory: Inventory, *, allow_vulnerable: bool = False) -> None:
     """Reads the project, asks nobody: raises InventoryError or Refused when it cannot be deployed."""
-    path = _source(inventory)
+    path = inventory.source
     if not path.name.endswith(ARCHIVES):
         detect(path, allow_vulnerable=allow_vulnerable)
-
-
-def _source(inventory: Inventory) -> Path:
-    return (inventory.path.parent / Path(inventory.app.source).expanduser()).resolve()
+    elif inventory.app.migrate:
+        raise InventoryError(
+            f"app/migrate: `{inventory.app.migrate}` runs in the project, and app/source is the release file "
+            f"{path.name}. Deploy from where the project is, with its folder as app/source; or remove app/migrate and "
+            "run the migrations from there, before this"
+        )
 
 
 def _from_file(path: Path, app: str, fingerprint: str, say: Callable[[str], None]) -> Artefact:
@@ -100,7 +101,9 @@ def _fresh_tree(app: str, release: str) -> Path:
 
 
 def _manifest(job: Job, release: str, created: datetime, info: BuildInfo, writable: list[str]) -> Manifest:
-    git = source.git_state(job.project.root)
+    git, detected = source.git_state(job.project.root), detect_driver(job.project)
+    if detected.note:
+        job.say(f"database: {detected.note}")
     return Manifest(
         app=job.app,
         release=release,
@@ -119,22 +122,8 @@ def _manifest(job: Job, release: str, created: datetime, info: BuildInfo, writab
         asset_prefix=info.data["assetPrefix"],
         commit=git.commit,
         dirty=git.dirty,
+        database_driver=detected.driver,
         routes=tuple(Route(**route) for route in info.data["routes"]),
         files={},
         links={},
     )
-
-
-@contextmanager
-def _alone(work: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """One build of an app at a time on this machine; a second one waits."""
-    descriptor = os.open(work / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("Waiting for another build of this app to end")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

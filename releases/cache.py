@@ -1,7 +1,10 @@
 """Where builds and built releases are kept on the control machine: the user's cache folder."""
 
+import fcntl
 import os
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,6 +22,21 @@ def build_folder(app: str) -> Path:
 def release_folder(app: str) -> Path:
     """Built releases of ``app``, one folder each. Private to the user: a server build embeds the action key."""
     return _private(cache_root() / "releases" / app)
+
+
+@contextmanager
+def alone(work: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """One user of the build folder ``work`` at a time on this machine; a second one waits."""
+    descriptor = os.open(work / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Waiting for another build of this app to end")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_tree(path: Path) -> None:

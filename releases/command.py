@@ -12,7 +12,7 @@ TAIL = 20
 
 
 class BuildFailed(OperationFailed):
-    """The build of the app failed. No host was touched."""
+    """The build of the app, or what a later command of the project needs of it, failed."""
 
 
 class BuildLog:
@@ -33,11 +33,28 @@ class BuildLog:
         return "\n".join(lines[start:])
 
 
-def run(command: list[str], *, folder: Path, env: dict[str, str], log: BuildLog, title: str) -> None:
-    """Runs ``command`` in ``folder`` with exactly ``env``, at low priority, to its end.
+def run(
+    command: list[str],
+    *,
+    folder: Path,
+    env: dict[str, str],
+    log: BuildLog,
+    title: str,
+    outcome: str = "no host was touched",
+) -> None:
+    """Runs a command of a build, see ``call``. Raises BuildFailed with ``outcome`` and the end of the log."""
+    code = call(command, folder=folder, env=env, log=log, title=title)
+    if code != 0:
+        raise BuildFailed(
+            f"app/source: `{title}` failed with exit code {code}; {outcome}. The end of {log.path}:\n{log.tail()}"
+        )
 
-    ``title`` is how the user knows the command. Raises BuildFailed with the end of the log. When
-    interrupted, the command and all it has started end too.
+
+def call(command: list[str], *, folder: Path, env: dict[str, str], log: BuildLog, title: str) -> int:
+    """Runs ``command`` in ``folder`` with exactly ``env``, at low priority, to its end; returns its exit code.
+
+    ``title`` is how the user knows the command. When interrupted, the command and all it has started
+    end too.
     """
     with log.path.open("ab") as output:
         output.write(f"$ {title}\n".encode())
@@ -52,15 +69,10 @@ def run(command: list[str], *, folder: Path, env: dict[str, str], log: BuildLog,
             start_new_session=True,
         )
         try:
-            code = process.wait()
+            return process.wait()
         except BaseException:
             _end(process)
             raise
-    if code != 0:
-        raise BuildFailed(
-            f"app/source: `{title}` failed with exit code {code}; no host was touched. "
-            f"The end of {log.path}:\n{log.tail()}"
-        )
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -23,6 +23,7 @@ class HostState:
 
     ``flags`` are the files by which nginx chooses a slot (web hosts only); ``free_kb`` is what
     the file system of /srv has left. ``debt``: environment or unit changed since the instances started.
+    ``migrated`` are the lines of ``AppSettings.migrated``.
     """
 
     arch: str = ""
@@ -36,6 +37,7 @@ class HostState:
     instances: dict[str, str] = field(default_factory=dict)
     enabled: frozenset[str] = frozenset()
     debt: bool = False
+    migrated: tuple[str, ...] = ()
 
     def serving(self) -> str | None:
         """The slot nginx on this host sends requests to; None before the first release.
@@ -55,7 +57,8 @@ def inspect(session: Session, app: AppSettings, *, owed: bool = False) -> HostSt
 
     ``owed``: a dry run has found that the environment or a unit of the app would change.
     """
-    lines = session.read(script("inspect", app=app.name, root=app.root, route=app.route)).out.splitlines()
+    given = {"app": app.name, "root": app.root, "route": app.route, "migrated": app.migrated}
+    lines = session.read(script("inspect", **given)).out.splitlines()
     state = parse(lines)
     return replace(state, debt=state.debt or owed)
 
@@ -82,4 +85,5 @@ def parse(lines: Iterable[str]) -> HostState:
         instances={values[0]: values[1] for values in facts.get("instance", [])},
         enabled=frozenset(values[0] for values in facts.get("enabled", [])),
         debt="debt" in facts,
+        migrated=tuple(" ".join(values) for values in facts.get("migrated", [])),
     )

@@ -14,7 +14,7 @@ from .build_env import build_settings
 from .manifest import this_platform
 from .project import Project
 
-FORMAT = "2"
+FORMAT = "3"
 """Part of the source hash: raised when the tree of a release changes, so that it is built anew."""
 
 
@@ -35,12 +35,14 @@ class Toolchain(Protocol):
 class Job:
     """``files`` are relative to the project's root, ``node`` is an exact version, ``env`` the app's own settings.
 
-    ``work`` is the folder of the app's builds; ``say`` is told what goes on.
+    ``depends`` is what ``source_hash`` covers beside the files. ``work`` is the folder of the app's builds;
+    ``say`` is told what goes on.
     """
 
     app: str
     project: Project
     files: list[Path]
+    depends: Mapping[str, str]
     source_hash: str
     toolchain: Toolchain
     node: str
@@ -69,6 +71,11 @@ class Job:
         """The project inside the copy."""
         return self.copy / self.project.folder
 
+    @property
+    def copied(self) -> Path:
+        """File that names the source hash of the copy, once it is complete and its packages are installed."""
+        return self.work / "source.hash"
+
 
 def make_job(app: AppSettings, project: Project, toolchain: Toolchain, key: bytes, say: Callable[[str], None]) -> Job:
     """Reads the source and hashes what a build of it depends on."""
@@ -89,4 +96,4 @@ def make_job(app: AppSettings, project: Project, toolchain: Toolchain, key: byte
     }
     source_hash = source.hash_of(project.root, files, also)
     work = cache.build_folder(app.name)
-    return Job(app.name, project, files, source_hash, toolchain, node, key, env, work, say)
+    return Job(app.name, project, files, also, source_hash, toolchain, node, key, env, work, say)

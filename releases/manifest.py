@@ -41,7 +41,8 @@ class Manifest(_Frozen):
     ``server`` is the folder of server.js inside ``app/``, ``dist`` the build folder inside that one;
     ``writable`` are the folders a running server writes to, from the root of the release.
     ``platform`` is that of the native modules inside. ``source_hash`` covers everything a build
-    depends on: equal hash, same release.
+    depends on: equal hash, same release. ``database_driver`` is the npm package that speaks to PostgreSQL
+    (``releases/drivers.py``), null where none was found.
     """
 
     app: str
@@ -61,6 +62,7 @@ class Manifest(_Frozen):
     asset_prefix: str
     commit: str | None
     dirty: bool
+    database_driver: str | None = None
     routes: tuple[Route, ...]
     files: dict[str, FileEntry]
     links: dict[str, str]

@@ -17,11 +17,9 @@ PLAIN_BUILD = re.compile(r"next build((?: +--?[a-z-]+)*)")
 def build(job: Job, release: str) -> BuildInfo:
     """Builds ``release`` in a fresh copy of the source. Raises BuildFailed with the end of the log."""
     log = BuildLog(job.work / "build.log")
-    source.copy(job.project.root, job.files, job.copy)
-    _put_managers_on_path(job)
-    handlers = runtime_files.cache_handlers(job.toolchain, _environment(job, {}), log)
-    runtime_files.copy_all(job.work / "runtime", handlers)
     _install(job, log)
+    handlers = runtime_files.cache_handlers(job.toolchain, environment(job, {}), log)
+    runtime_files.copy_all(job.work / "runtime", handlers)
     _next_build(job, release, log)
     info = find_build(job.folder)
     if job.version < versions.ADAPTERS:
@@ -32,7 +30,28 @@ def build(job: Job, release: str) -> BuildInfo:
     return info
 
 
-def _install(job: Job, log: BuildLog) -> None:
+def prepare(job: Job) -> None:
+    """Makes the copy of the source, with its packages, unless it is there: what commands of the project run in.
+
+    Raises BuildFailed when the install fails or the project is no longer what the release was built from.
+    """
+    if job.copied.exists() and job.copied.read_text() == job.source_hash:
+        return
+    _install(job, BuildLog(job.work / "build.log"), "the new release was not started")
+
+
+def _install(job: Job, log: BuildLog, outcome: str = "no host was touched") -> None:
+    """A fresh copy of the source, and its packages as the lock file names them."""
+    job.copied.unlink(missing_ok=True)
+    source.copy(job.project.root, job.files, job.copy)
+    if source.hash_of(job.copy, job.files, dict(job.depends)) != job.source_hash:
+        raise BuildFailed("app/source: the project has changed during this run. Run the command again")
+    _put_managers_on_path(job)
+    _install_packages(job, log, outcome)
+    job.copied.write_text(job.source_hash)
+
+
+def _install_packages(job: Job, log: BuildLog, outcome: str) -> None:
     cached = str(cache.cache_root() / "packages" / job.project.manager)
     if job.project.manager == "npm":
         title, options = "npm ci", ["--no-audit", "--no-fund", "--prefer-offline", "--cache", cached]
@@ -40,7 +59,7 @@ def _install(job: Job, log: BuildLog) -> None:
         title, options = "pnpm install --frozen-lockfile", ["--prefer-offline", "--store-dir", cached]
     job.say(f"Installing packages: {title}")
     command = [*job.manager, *title.split()[1:], *options]
-    run(command, folder=job.copy, env=_environment(job, {}), log=log, title=title)
+    run(command, folder=job.copy, env=environment(job, {}), log=log, title=title, outcome=outcome)
 
 
 def _next_build(job: Job, release: str, log: BuildLog) -> None:
@@ -56,12 +75,12 @@ def _next_build(job: Job, release: str, log: BuildLog) -> None:
         ours |= {"NEXT_PRIVATE_STANDALONE": "1", "NEXT_DEPLOYMENT_ID": release}
     command, title = _build_command(job)
     job.say(f"Building with Next.js {job.project.next_version}: {title}")
-    run(command, folder=job.folder, env=_environment(job, ours), log=log, title=title)
+    run(command, folder=job.folder, env=environment(job, ours), log=log, title=title)
     if not adapters:
         dist = find_dist(job.folder)
         old_versions.embed_key(dist, job.key)
         describe = [str(job.toolchain.node), str(job.work / "runtime/describe.cjs"), str(job.folder), str(dist)]
-        run(describe, folder=job.folder, env=_environment(job, {}), log=log, title="node describe.cjs")
+        run(describe, folder=job.folder, env=environment(job, {}), log=log, title="node describe.cjs")
 
 
 def _build_command(job: Job) -> tuple[list[str], str]:
@@ -78,16 +97,20 @@ def _build_command(job: Job) -> tuple[list[str], str]:
 
 
 def _put_managers_on_path(job: Job) -> None:
-    """Build scripts call npm or pnpm by name, and the control machine need have neither."""
+    """Scripts call npm, npx or pnpm by name, and the control machine need have none of them."""
     folder = job.work / "bin"
     folder.mkdir(exist_ok=True)
-    program = folder / job.project.manager
-    words = " ".join(f"'{word}'" for word in job.manager)
-    program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-    program.chmod(0o755)
+    programs: dict[str, list[str]] = {job.project.manager: job.manager}
+    if job.project.manager == "npm":
+        programs["npx"] = [word.replace("npm-cli.js", "npx-cli.js") for word in job.manager]
+    for name, command in programs.items():
+        words = " ".join(f"'{word}'" for word in command)
+        (folder / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        (folder / name).chmod(0o755)
 
 
-def _environment(job: Job, ours: Mapping[str, str]) -> dict[str, str]:
+def environment(job: Job, ours: Mapping[str, str]) -> dict[str, str]:
+    """Environment of the project's own commands: the package manager and Node.js are on its PATH; ``ours`` wins."""
     path = [str(job.work / "bin"), str(job.toolchain.node.parent), *os.get_exec_path()]
     return build_environment(path, job.copy, job.env, ours)
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from roadbed.engine.errors import InventoryError, Refused
 
-from . import versions
+from . import lock_file, versions
 
 Manager = Literal["npm", "pnpm"]
 LOCK_FILES: dict[str, Manager] = {"package-lock.json": "npm", "npm-shrinkwrap.json": "npm", "pnpm-lock.yaml": "pnpm"}
@@ -24,7 +22,8 @@ class Project:
     """A Next.js project on disk.
 
     ``root`` holds the lock file; in a workspace it is above the project, and ``folder`` is the
-    project's path inside it ("." otherwise). ``scripts`` are those of its package.json.
+    project's path inside it ("." otherwise). ``scripts`` are those of its package.json, ``runtime``
+    the names of its dependencies in production.
     """
 
     root: Path
@@ -33,6 +32,7 @@ class Project:
     lock: str
     next_version: str
     scripts: dict[str, str]
+    runtime: frozenset[str] = frozenset()
 
     @property
     def path(self) -> Path:
@@ -54,7 +54,8 @@ def detect(source: Path, *, allow_vulnerable: bool = False) -> Project:
     _check_version(source, version, allow_vulnerable)
     _check_output(source)
     scripts = {name: text for name, text in package.get("scripts", {}).items() if isinstance(text, str)}
-    return Project(root, folder, manager, lock, version, scripts)
+    runtime = frozenset(name for kind in lock_file.RUNTIME for name in package.get(kind) or {})
+    return Project(root, folder, manager, lock, version, scripts, runtime)
 
 
 def _package(source: Path) -> dict[str, Any]:
@@ -118,20 +119,17 @@ def _is_workspace(folder: Path) -> bool:
 
 def _locked_version(lock: Path, folder: Path) -> str | None:
     """The exact version of Next.js that the lock file installs for the project in ``folder``."""
+    content = lock_file.read(lock)
     try:
         if lock.suffix == ".json":
-            packages = json.loads(lock.read_text()).get("packages", {})
+            packages = content.get("packages", {})
             near = f"{folder.as_posix()}/node_modules/next" if folder != Path() else "node_modules/next"
             entry = packages.get(near) or packages.get("node_modules/next") or {}
             return entry.get("version")
-        importer = yaml.safe_load(lock.read_text())["importers"][folder.as_posix()]
+        importer = content["importers"][folder.as_posix()]
         return str(importer["dependencies"]["next"]["version"]).partition("(")[0]
     except (KeyError, TypeError, AttributeError):
         return None
-    except (ValueError, yaml.YAMLError) as error:
-        raise InventoryError(
-            f"app/source: {lock} cannot be read: {error}. Make it anew with the package manager"
-        ) from None
 
 
 def _check_version(source: Path, text: str, allow_vulnerable: bool) -> None:

@@ -17,6 +17,7 @@ class Fleet(Protocol):
 
     inventory: Inventory
 
+    def session(self, name: str) -> Session: ...
     def each(
         self, names: Iterable[str], work: Callable[[Session, str], Answer]
     ) -> dict[str, Answer | RoadbedError]: ...

@@ -46,6 +46,20 @@ class Stages:
         if errors:
             raise Stopped(errors)
 
+    def here(self, host: str, name: str, work: Callable[[], str]) -> None:
+        """One operation on this machine, which the report shows under ``host``, with what ``work`` returns as detail.
+
+        It runs in the main thread, so that Ctrl-C ends it. Raises Stopped when it failed.
+        """
+        started = time.monotonic()
+        self._report.progress(host, name)
+        try:
+            detail = work()
+        except RoadbedError as error:
+            self.tell([host], name, "failed", time.monotonic() - started, str(error))
+            raise Stopped({host: error}) from None
+        self.tell([host], name, "changed", time.monotonic() - started, detail)
+
     def ask(self, hosts: Iterable[str], title: str, work: Callable[[Session, str], Answer]) -> dict[str, Answer]:
         """Work that is reported only when it fails, as ``title``; returns each host's answer. Raises Stopped."""
         answers = self._fleet.each(hosts, work)

@@ -1,5 +1,5 @@
 # What a host has of an app, one fact a line: a word, then its values. Read by releases/host_state.py.
-# Given: app, root (/srv/<app>), route (folder of the flag files).
+# Given: app, root (/srv/<app>), route (folder of the flag files), migrated (file of the migrations that have run).
 echo "arch $(uname -m)"
 for place in "$root" /srv /; do
     if [ -d "$place" ]; then break; fi
@@ -38,3 +38,6 @@ for link in /etc/systemd/system/*.wants/"$app"@*.service; do
     echo "enabled ${unit%.service}"
 done
 if [ -e "/var/lib/roadbed/pending/$app" ]; then echo "debt $app"; fi
+if [ -f "$migrated" ]; then
+    while read -r line; do echo "migrated $line"; done < "$migrated"
+fi

@@ -16,6 +16,8 @@ from roadbed.deploys.pgbouncer import ADMIN, FOLDER, MAX_PREPARED, PORT, PREPARE
 
 Connect = Callable[..., PgClient]
 CLIENTS = 100
+REASON = "journalctl -u pgbouncer -n 200 -o cat | grep -E 'login failed|connect failed|DNS lookup' | tail -n 1"
+"""What PgBouncer wrote when it could not get through to the database: its clients hear less, or nothing before 1.24."""
 EXPOSURE_LIMIT = 1.5
 """Debian's own unit scores 9.2."""
 ENCRYPTED = ("require", "verify-ca", "verify-full")
@@ -58,6 +60,22 @@ def test_pgbouncer_runs(host: Host) -> None:
     """PgBouncer runs, and starts at boot."""
     assert host.service("pgbouncer").is_running
     assert host.service("pgbouncer").is_enabled
+
+
+def test_reaches_the_database(connect: Connect, host: Host, ctx: Context) -> None:
+    """PgBouncer gets through to the database and is let in."""
+    database = endpoint(ctx, ctx.name)
+    try:
+        assert connect().query("SELECT 1") == [["1"]]
+    except (PgError, TimeoutError) as error:
+        said, where = host.check_output(REASON), f"the database {database.host}:{database.port}"
+        if "password" in said or "password" in str(error):
+            problem = f"{where} refuses the password of {database.user}. Run the phase again, or set the right URL"
+        elif "connect failed" in said or "DNS" in said:
+            problem = f"{where} does not answer. Start it, or let this host in there"
+        else:
+            problem = f"{where} does not let PgBouncer in"
+        pytest.fail(f"{problem} ({error}; PgBouncer: {said or 'nothing'})", pytrace=False)
 
 
 def test_query(connect: Connect, measure: Callable[..., None]) -> None:

@@ -221,7 +221,7 @@ def test_prepared_statements(make: Make, codename: str, source: str, prepared: b
     assert ("pool-1 has PgBouncer 1.18" in urls.prepared_note(ctx)) == (not prepared)
     extra = {} if prepared else {"pgbouncer": "true"}
     assert urls.parameters(ctx, "prisma") == {"connection_limit": "5", **extra}
-    assert urls.parameters(ctx, "postgres") == {"max": "5", **({} if prepared else {"prepare": "false"})}
+    assert urls.parameters(ctx, "postgres") == ({} if prepared else {"prepare": "false"})
     assert urls.parameters(ctx, "pg") == {}
     text = render("pgbouncer", "/etc/pgbouncer/pgbouncer.ini", make(codename=codename), **pgbouncer._values(ctx))
     assert ("max_prepared_statements = 200" in text) == prepared
@@ -232,6 +232,7 @@ def test_without_a_pooler_nothing_is_in_the_way(make: Make) -> None:
     ctx = make("app-1", hosts, codename="bookworm")
     assert urls.prepared_statements(ctx)
     assert urls.database_url(ctx, "prisma").endswith("@10.0.0.13:5432/shop?sslmode=require&connection_limit=5")
+    assert urls.database_url(ctx, "pg").endswith("?sslmode=no-verify")
 
 
 def test_urls(make: Make) -> None:
@@ -239,14 +240,15 @@ def test_urls(make: Make) -> None:
     login = "shop:postgres_app_password%2F%2B%3A%40%3F"
     assert urls.database_url(ctx) == f"postgresql://{login}@10.0.0.14:6432/shop"
     assert unquote(urlsplit(urls.database_url(ctx)).password or "") == SECRETS["postgres_app_password"]
-    assert urls.direct_database_url(ctx).startswith("postgresql://shop_owner:postgres_owner_password")
-    assert urls.direct_database_url(ctx).endswith("@10.0.0.13:5432/shop?sslmode=require")
-    assert urls.direct_database_url(ctx, "pg").endswith("?sslmode=no-verify")
+    owner = endpoint(ctx, "app-1", owner=True)
+    assert (owner.host, owner.port, owner.user, owner.tls) == ("10.0.0.13", 5432, "shop_owner", "require")
+    assert urls.local_url(owner, 4711).startswith("postgresql://shop_owner:postgres_owner_password")
+    assert urls.local_url(owner, 4711).endswith("@127.0.0.1:4711/shop")
     assert urls.cache_url(ctx).startswith("redis://shop:redis_cache_password%2F")
     assert urls.cache_url(ctx).endswith("@10.0.0.13:6379/0")
     assert urls.durable_url(ctx).endswith("@10.0.0.13:6380/0")
     assert urls.cache_url(make()).endswith("@127.0.0.1:6379/0")
-    assert urls.direct_database_url(make()).endswith("@127.0.0.1:5432/shop")
+    assert endpoint(make(), "web-1", owner=True).tls == "disable"
 
 
 def test_servers_of_the_users_own(make: Make) -> None:
@@ -260,7 +262,7 @@ def test_servers_of_the_users_own(make: Make) -> None:
     assert urls.cache_url(ctx) == "rediss://cache.example.com"
     assert urls.durable_url(ctx) == "rediss://durable.example.com"
     assert urls.database_url(ctx) == "postgresql://me:p%40ss@10.0.0.14:6432/store"
-    assert urls.direct_database_url(ctx) == "postgresql://me:p%40ss@db.example.com:5432/store?sslmode=verify-full"
+    assert endpoint(ctx, "app-1", owner=True).tls == "verify-full"
     text = render("pgbouncer", "/etc/pgbouncer/pgbouncer.ini", ctx, **pgbouncer._values(ctx))
     assert "store = host=db.example.com port=5432 dbname=store" in text
     assert "server_tls_sslmode = verify-full" in text

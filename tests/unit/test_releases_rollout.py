@@ -199,12 +199,14 @@ def test_what_a_host_prints_is_understood() -> None:
         "arch x86_64", "free 1048576", f"release {OLD} healthy aa", f"release {NEW} unknown bb", f"slot a {OLD}",
         f"current {OLD}", f"public {OLD}", f"static {OLD}", "flag active.a", f"flag old.{NEW}.b",
         "instance a-0 active", "instance b-0 deactivating", "instance c-0 inactive", "enabled a-0", "debt shop",
+        f"migrated aa {OLD}", f"migrated bb {NEW}",
     ]  # fmt: skip
     state = parse(lines)
     assert state.releases == {OLD: ReleaseOnHost("healthy", "aa"), NEW: ReleaseOnHost("unknown", "bb")}
     assert (state.slots, state.current, state.static, state.free_kb) == ({"a": OLD}, OLD, OLD, 1048576)
     assert (state.serving(), state.running(), state.enabled) == ("a", {"a-0", "b-0"}, {"a-0"})
     assert state.debt
+    assert state.migrated == (f"aa {OLD}", f"bb {NEW}")
 
 
 @pytest.mark.parametrize(
@@ -227,6 +229,7 @@ def test_every_script_for_hosts_is_posix_shell_without_findings(name: str) -> No
         "app",
         "root",
         "route",
+        "migrated",
         "id",
         "sums",
         "archive",

@@ -2,9 +2,9 @@
 import { readFile } from "node:fs/promises";
 import pg from "pg";
 
-const connectionString = process.env.DATABASE_DIRECT_URL ?? process.env.DATABASE_URL;
+const connectionString = process.env.DIRECT_DATABASE_URL ?? process.env.DATABASE_URL;
 if (!connectionString) {
-  console.error("migrate: set DATABASE_DIRECT_URL (or DATABASE_URL)");
+  console.error("migrate: set DIRECT_DATABASE_URL (or DATABASE_URL)");
   process.exit(2);
 }
 const client = new pg.Client({ connectionString, connectionTimeoutMillis: 5_000 });
