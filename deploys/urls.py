@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlencode
 
 from .database import Endpoint, endpoint
-from .peers import PORTS, address_of, serving
+from .peers import INSTANCES, PORTS, address_of, serving
 from .pgbouncer import PREPARED_SINCE, version
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 Driver = Literal["pg", "postgres", "prisma"]
 """npm packages that speak to PostgreSQL: pg (also under Drizzle, Knex, TypeORM), postgres, Prisma's engine."""
-INSTANCES = dict(zip(("cache", "durable"), PORTS["cache"], strict=True))
 
 
 def has_cache(ctx: "Context") -> bool:

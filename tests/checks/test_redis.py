@@ -9,8 +9,9 @@ from testinfra.host import Host
 from roadbed.checks.instances import exposure, show
 from roadbed.checks.resp import RedisClient, RedisError
 from roadbed.deploys.context import Context
-from roadbed.deploys.peers import listen_addresses
-from roadbed.deploys.redis import ADMIN, AUTH, INSTANCES, bytes_of, memory_mb
+from roadbed.deploys.peers import INSTANCES, listen_addresses
+from roadbed.deploys.redis import bytes_of, memory_mb
+from roadbed.deploys.redis_users import ADMIN, AUTH
 
 Connect = Callable[..., RedisClient]
 EXPOSURE_LIMIT = 1.2
