@@ -101,7 +101,7 @@ def _only(ctx: "Context", commands: tuple[str, ...]) -> str:
 
 def _app_user(ctx: "Context") -> str:
     name = ctx.inventory.app.name
-    if name in ("default", ADMIN, SENTINEL, REPLICA):
+    if name in ("default", SENTINEL, REPLICA):
         raise ValueError(f"app/name: Redis keeps the name '{name}' for others than the app. Choose another")
     return name
 

@@ -76,10 +76,10 @@ def masters(ctx: "Context", known: Mapping[str, Knowledge]) -> dict[str, str]:
     if not latest:
         latest = dict.fromkeys(INSTANCES, _first(ctx, known))
     if gone := sorted(set(latest.values()) - set(_addresses(ctx))):
-        raise ValueError(f"redis: the master {', '.join(gone)} has not the role cache. Give it back to that host")
+        raise ValueError(f"hosts: the master {', '.join(gone)} has not the role cache. Give it back to that host")
     if known[ctx.name].data and latest["durable"] != ctx.host.inside:
         raise ValueError(
-            f"redis: {ctx.name} has data in {KEPT}, which the master {latest['durable']} would replace by its own. "
+            f"hosts/{ctx.name}: has data in {KEPT}, which the master {latest['durable']} would replace by its own. "
             "Stop redis-server@durable and move that folder away if it may go"
         )
     return latest
@@ -93,13 +93,13 @@ def _first(ctx: "Context", known: Mapping[str, Knowledge]) -> str:
     hosts = ctx.inventory.with_role("cache")
     if silent := [host for host in hosts if host not in known]:
         raise ValueError(
-            f"redis: {', '.join(silent)} could not be asked who is master. The first run on a group of cache hosts "
+            f"hosts: {', '.join(silent)} could not be asked who is master. The first run on a group of cache hosts "
             "needs all of them: bring them up, and leave out --limit"
         )
     full = [host for host in hosts if known[host].data]
     if len(full) > 1:
         raise ValueError(
-            f"redis: {' and '.join(full)} have data in {KEPT}, and one of them becomes the master of all. Stop "
+            f"hosts: {' and '.join(full)} have data in {KEPT}, and one of them becomes the master of all. Stop "
             "redis-server@durable and move that folder away on those whose data may go"
         )
     first = full[0] if full else min(hosts, key=lambda host: redis_version(ctx, host))
@@ -143,7 +143,8 @@ def watch(ctx: "Context") -> None:
     if not grouped(ctx):
         systemd.service(name="Stop Sentinel", service=service, running=False, enabled=None)
         files.link(name="Keep Sentinel from starting", path=MASK, target="/dev/null")
-        files.file(name=f"Remove {LEARNT}", path=LEARNT, present=False)
+        for path in (drop_in, LEARNT):  # with a new drop-in systemd reads the unit again, which ends the mask
+            files.file(name=f"Remove {path}", path=path, present=False)
         return
     files.link(name="Let Sentinel start", path=MASK, target="/dev/null", present=False)
     write_template("redis", drop_in, ctx, values={"start": START, "learnt": LEARNT}, debts=(DAEMON_RELOAD, UNIT))

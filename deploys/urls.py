@@ -115,7 +115,9 @@ def sentinels(ctx: "Context") -> str:
     """``host:port`` of every Sentinel, separated by commas; empty where a server of the stack is the only one."""
     if not grouped(ctx):
         return ""
-    return ",".join(f"{_shown(ctx.inventory.hosts[host].inside)}:{SENTINEL_PORT}" for host in ctx.inventory.with_role("cache"))
+    return ",".join(
+        f"{_shown(ctx.inventory.hosts[host].inside)}:{SENTINEL_PORT}" for host in ctx.inventory.with_role("cache")
+    )
 
 
 def redis_environment(ctx: "Context") -> dict[str, str]:
