@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .peers import address_of
-from .urls import cache_url, database_url, durable_url, has_cache, has_database
+from .urls import database_url, has_cache, has_database, redis_environment
 
 if TYPE_CHECKING:
     from .context import Context
@@ -79,12 +79,12 @@ def listeners(ctx: "Context") -> dict[str, str]:
 def data_tier(ctx: "Context") -> dict[str, str]:
     """Where the app finds its data, in the phases that bring it.
 
-    REDIS_URL is the instance that forgets nothing, for sessions, rate limits and queues. The schema's owner is
-    not here: migrations get it, the running app does not.
+    REDIS_URL, or REDIS_SENTINELS of a group, leads to the instance that forgets nothing: for sessions, rate limits
+    and queues. The schema's owner is not here: migrations get it, the running app does not.
     """
     app, values = ctx.inventory.app, dict[str, str]()
     if has_cache(ctx):
-        values |= {"ROADBED_APP": app.name, "ROADBED_CACHE_URL": cache_url(ctx), "REDIS_URL": durable_url(ctx)}
+        values |= {"ROADBED_APP": app.name, **redis_environment(ctx)}
     if has_database(ctx):
         values |= {"DATABASE_URL": database_url(ctx, ctx.driver), "DATABASE_POOL_MAX": str(app.database.pool)}
     return values

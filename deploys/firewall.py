@@ -21,7 +21,7 @@ from .environment import askers
 from .files import DAEMON_RELOAD, settle, write_template
 from .guard import Holds, guarded_file
 from .model import Settings
-from .peers import PORTS, clients, networks_of
+from .peers import PORTS, clients, networks_of, ports
 from .render import render
 from .sshd import harden, soften
 
@@ -134,10 +134,10 @@ def openings(ctx: "Context") -> list[Rule]:
 def _data_openings(ctx: "Context") -> list[Rule]:
     """The ports of cache, pooler and database, each for the hosts whose role uses it and for no other."""
     rules = []
-    for role, ports in PORTS.items():
+    for role in PORTS:
         if others := clients(ctx, role):
             sources = networks_of(ctx, others, f"{role} ports")
-            rules += [Rule(port, port, "tcp", sources, f"{role}, from those who use it") for port in ports]
+            rules += [Rule(port, port, "tcp", sources, f"{role}, from those who use it") for port in ports(ctx, role)]
     return rules
 
 

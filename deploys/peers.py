@@ -8,6 +8,11 @@ if TYPE_CHECKING:
 
 PORTS = {"cache": (6379, 6380), "pooler": (6432,), "database": (5432,)}
 """cache: the evicting instance, then the durable one."""
+INSTANCES = dict(zip(("cache", "durable"), PORTS["cache"], strict=True))
+"""Name of an instance of Redis -> its port."""
+SENTINEL_PORT = 26379
+GROUP = 3
+"""Cache hosts from which on Sentinel watches over them: of two neither can tell whether the other one is gone."""
 CLIENTS = {"cache": ("app",), "pooler": ("app",), "database": ("pooler", "app")}
 """The roles that connect to a role. App hosts reach the database directly for migrations alone."""
 
@@ -18,11 +23,22 @@ def external(ctx: "Context", role: str) -> bool:
     return {"cache": inventory.redis.external, "database": inventory.postgres.external}.get(role, False)
 
 
+def grouped(ctx: "Context") -> bool:
+    """Whether the cache hosts are one group: a master and replicas of each instance, watched by Sentinel."""
+    return not external(ctx, "cache") and len(ctx.inventory.with_role("cache")) >= GROUP
+
+
+def ports(ctx: "Context", role: str) -> tuple[int, ...]:
+    """The ports on which a host with ``role`` serves others."""
+    return (*PORTS[role], SENTINEL_PORT) if role == "cache" and grouped(ctx) else PORTS[role]
+
+
 def clients(ctx: "Context", role: str) -> list[str]:
     """The other hosts that connect to this host because it has ``role``; none where nothing of it is installed."""
     if role not in ctx.host.roles or external(ctx, role):
         return []
-    return [host for host in ctx.inventory.with_role(*CLIENTS[role]) if host != ctx.name]
+    others = ("cache",) if role == "cache" and grouped(ctx) else ()
+    return [host for host in ctx.inventory.with_role(*CLIENTS[role], *others) if host != ctx.name]
 
 
 def listen_addresses(ctx: "Context", role: str) -> tuple[str, ...]:
@@ -31,7 +47,7 @@ def listen_addresses(ctx: "Context", role: str) -> tuple[str, ...]:
 
 
 def serving(ctx: "Context", role: str) -> str:
-    """The host whose ``role`` this host uses: its own, else the first one.
+    """The host whose ``role`` this host uses: its own, else the first one. Of a group of cache hosts the first.
 
     Raises ValueError when there is none, or several of a role that keeps data: two caches or databases
     that know nothing of one another would give two answers.
@@ -39,6 +55,8 @@ def serving(ctx: "Context", role: str) -> str:
     hosts = ctx.inventory.with_role(role)
     if not hosts:
         raise ValueError(f"hosts: no host has the role {role}. Add it to the roles of a host")
+    if role == "cache" and grouped(ctx):
+        return hosts[0]
     if role != "pooler" and len(hosts) > 1:
         raise ValueError(
             f"hosts: {', '.join(hosts)} have the role {role}, and one host has to keep it. Leave it on one"

@@ -6,16 +6,17 @@ up cannot push out a session.
 """
 
 import re
-from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 from pyinfra.operations import apt, files, systemd
 
+from . import sentinel
 from .files import DAEMON_RELOAD, settle, write_file, write_template
 from .memory import planned
 from .model import Settings
-from .peers import PORTS, listen_addresses
+from .peers import INSTANCES, grouped, listen_addresses
+from .redis_users import AUTH, CHECK, REPLICA, acl, command_line, redis_version
 from .sizing import RESERVED_MB
 
 if TYPE_CHECKING:
@@ -23,30 +24,16 @@ if TYPE_CHECKING:
 
 ROLES = ("cache",)
 NEEDS = ("base", "firewall")
-SECRETS = ("redis_cache_password", "redis_durable_password", "redis_admin_password")
-INSTANCES = dict(zip(("cache", "durable"), PORTS["cache"], strict=True))
-"""Name of the instance -> its port."""
+SECRETS = (
+    *("redis_cache_password", "redis_durable_password", "redis_admin_password"),
+    *("redis_sentinel_password", "redis_replica_password"),
+)
 CACHE_SHARE, DURABLE_SHARE = 0.6, 0.15
 """Of the memory the role may plan with. A rewrite of the append-only file can double the durable one; the
 rest is for fragmentation and buffers of clients."""
 LEAST_MB = 32
-ADMIN = "roadbed"
-AUTH = "/etc/roadbed/redis.auth"
-"""The password of the user ``roadbed``: readable by root alone, who could take everything anyway."""
-CHECK = "/usr/local/lib/roadbed/redis-check"
 COMMON = "/etc/redis/roadbed.conf"
 SYSCTL_FILE = "/etc/sysctl.d/61-roadbed-redis.conf"
-VERSIONS = {"jammy": (6, 0), "bookworm": (7, 0), "noble": (7, 0)}
-"""Redis of the supported suites; everything newer has at least 8.0."""
-CACHE_COMMANDS = (
-    *("get", "set", "del", "mget", "exists", "incr", "ttl", "pttl", "expire", "pexpire"),
-    *("hget", "hset", "hmget", "hdel", "zadd", "zrangebyscore", "zremrangebyscore", "xadd", "xrange"),
-    *("eval", "evalsha", "script|load", "time", "ping", "hello", "auth", "select", "info"),
-    *("client|setname", "client|setinfo", "client|id"),
-)
-"""All that the cache handlers in runtime/ say to the cache instance, and what clients say when they connect."""
-SINCE = {"client|setinfo": (7, 2)}
-"""Commands that older servers do not know: one unknown name, and the whole list is refused."""
 
 
 class RedisSettings(Settings):
@@ -79,47 +66,9 @@ def memory_mb(ctx: "Context", instance: str) -> int:
     return sizes[instance]
 
 
-def acl(ctx: "Context", instance: str) -> str:
-    """The users of an instance as Redis' ACL file has them (https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/).
-
-    ``default`` is off, so that nobody gets in without a name. The app's commands on the cache are counted
-    out and its keys have one prefix; on the durable instance it may do everything that is not dangerous.
-    """
-    name, version = app_user(ctx), VERSIONS.get(ctx.me.codename, (8, 0))
-    channels = version >= (6, 2)
-    if instance == "cache":
-        known = [command for command in CACHE_COMMANDS if version >= SINCE.get(command, (0, 0))]
-        may = f"~rb:{name}:* {'resetchannels ' * channels}-@all " + " ".join(f"+{command}" for command in known)
-    else:
-        may = f"~* {'&* ' * channels}+@all -@admin -@dangerous +info"
-    users = {
-        name: f"{_hashed(ctx, f'redis_{instance}_password')} {may}",
-        ADMIN: f"{_hashed(ctx, 'redis_admin_password')} ~* {'&* ' * channels}+@all",
-    }
-    lines = ["user default off resetkeys -@all", *(f"user {user} on {rest}" for user, rest in users.items())]
-    return "\n".join(lines) + "\n"
-
-
-def app_user(ctx: "Context") -> str:
-    """Name of the app's user. Raises ValueError for the one that Redis has already."""
-    name = ctx.inventory.app.name
-    if name == "default":
-        raise ValueError("app/name: Redis keeps the name 'default' for those who give none. Choose another")
-    return name
-
-
-def _hashed(ctx: "Context", secret: str) -> str:
-    return f"#{sha256(ctx.secret(secret).encode()).hexdigest()}"
-
-
-def command_line(instance: str, words: str) -> str:
-    """Shell text that asks an instance as the user ``roadbed``; the password comes from a file, not from an argv."""
-    return f'REDISCLI_AUTH="$(cat {AUTH})" redis-cli --user {ADMIN} -p {INSTANCES[instance]} {words}'
-
-
 def healthy(instance: str) -> str:
     """Shell text that succeeds when an instance answers; reading its file after a start counts as an answer."""
-    return f"{command_line(instance, 'ping')} 2>&1 | grep -qE 'PONG|LOADING'"
+    return f"{command_line(INSTANCES[instance], 'ping')} 2>&1 | grep -qE 'PONG|LOADING'"
 
 
 def deploy(ctx: "Context") -> None:
@@ -149,16 +98,21 @@ def deploy(ctx: "Context") -> None:
         mode="600",
     )
     write_template("redis", CHECK, ctx, mode="755", validate="sh -n {file}")
+    sentinel.join(ctx)
     drop_in = "/etc/systemd/system/redis-server@.service.d/roadbed.conf"
-    write_template("redis", drop_in, ctx, debts=(DAEMON_RELOAD, *INSTANCES_DEBTS))
+    start = {"grouped": grouped(ctx), "start": sentinel.START}
+    write_template("redis", drop_in, ctx, values=start, debts=(DAEMON_RELOAD, *INSTANCES_DEBTS))
     values = {
         "addresses": listen_addresses(ctx, "cache"),
-        "version": VERSIONS.get(ctx.me.codename, (8, 0)),
+        "version": redis_version(ctx),
+        "grouped": grouped(ctx),
+        "user": REPLICA,
     }
     write_template("redis", COMMON, ctx, values=values, mode="640", group="redis", debts=INSTANCES_DEBTS)
     settle(name="Have systemd read its units", debt=DAEMON_RELOAD)
     for instance in INSTANCES:
         _instance(ctx, instance)
+    sentinel.watch(ctx)
 
 
 INSTANCES_DEBTS = tuple(f"redis-server@{instance}" for instance in INSTANCES)
@@ -177,7 +131,7 @@ def _instance(ctx: "Context", instance: str) -> None:
         validate=f"{CHECK} acl {{file}}",
         debts=(reload,),
     )
-    values = {"port": INSTANCES[instance], "memory_mb": memory_mb(ctx, instance)}
+    values = {"port": INSTANCES[instance], "memory_mb": memory_mb(ctx, instance), "grouped": grouped(ctx)}
     write_template(
         "redis",
         f"/etc/redis/redis-{instance}.conf",
@@ -189,7 +143,7 @@ def _instance(ctx: "Context", instance: str) -> None:
         debts=(unit,),
     )
     settle(name=f"Restart Redis {instance} on new settings", debt=unit, healthy=healthy(instance))
-    load = command_line(instance, "acl load")
+    load = command_line(INSTANCES[instance], "acl load")
     settle(
         name=f"Load the users of {instance}",
         debt=reload,

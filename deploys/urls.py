@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import quote, urlencode
 
 from .database import Endpoint, endpoint
-from .peers import PORTS, address_of, serving
+from .peers import INSTANCES, PORTS, SENTINEL_PORT, address_of, grouped, serving
 from .pgbouncer import PREPARED_SINCE, version
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 Driver = Literal["prisma", "postgres", "pg"]
 """npm packages that speak to PostgreSQL: Prisma's engine, postgres, pg (also under Drizzle, Knex, TypeORM)."""
-INSTANCES = dict(zip(("cache", "durable"), PORTS["cache"], strict=True))
 
 
 def chosen_driver(setting: str, detected: str | None) -> Driver | None:
@@ -107,19 +106,56 @@ def _url(database: Endpoint, extra: dict[str, str]) -> str:
 
 
 def cache_url(ctx: "Context") -> str:
-    """URL of the Redis that may forget: the shared cache. Raises ValueError where the stack has none."""
+    """URL of the Redis that may forget: the shared cache. Raises ValueError where the stack has none.
+
+    Of a group its host is only where the master was at first: see ``redis_environment``.
+    """
     return _redis(ctx, "cache")
 
 
 def durable_url(ctx: "Context") -> str:
-    """URL of the Redis that keeps what it is given: sessions, rate limits, queues. Raises ValueError as above."""
+    """URL of the Redis that keeps what it is given: sessions, rate limits, queues. As above."""
     return _redis(ctx, "durable")
+
+
+def sentinels(ctx: "Context") -> str:
+    """``host:port`` of every Sentinel, separated by commas; empty where a server of the stack is the only one."""
+    if not grouped(ctx):
+        return ""
+    return ",".join(
+        f"{_shown(ctx.inventory.hosts[host].inside)}:{SENTINEL_PORT}" for host in ctx.inventory.with_role("cache")
+    )
+
+
+def redis_environment(ctx: "Context") -> dict[str, str]:
+    """Where the app finds Redis: ROADBED_* for the cache handlers, REDIS_* for what the app itself keeps.
+
+    Of a group the app asks the Sentinels for the master on each connect, with the name and password that the
+    instance wants too. There is no REDIS_URL then: it would name a server that is a replica after a failover.
+    Raises ValueError where the stack has no Redis.
+    """
+    cache, watching = {"ROADBED_CACHE_URL": cache_url(ctx)}, sentinels(ctx)
+    if not watching:
+        return {**cache, "REDIS_URL": durable_url(ctx)}
+    return {
+        **cache,
+        "ROADBED_CACHE_SENTINELS": watching,
+        "ROADBED_CACHE_MASTER": "cache",
+        "REDIS_SENTINELS": watching,
+        "REDIS_SENTINEL_MASTER": "durable",
+        "REDIS_USERNAME": ctx.inventory.app.name,
+        "REDIS_PASSWORD": ctx.secret("redis_durable_password"),
+    }
 
 
 def _redis(ctx: "Context", instance: str) -> str:
     if ctx.inventory.redis.external:
         return ctx.secret(f"redis_{instance}_url")
-    host = address_of(ctx, serving(ctx, "cache"))
+    first = serving(ctx, "cache")
+    host = _shown(ctx.inventory.hosts[first].inside if grouped(ctx) else address_of(ctx, first))
     password = quote(ctx.secret(f"redis_{instance}_password"), safe="")
-    shown = f"[{host}]" if ":" in host else host
-    return f"redis://{ctx.inventory.app.name}:{password}@{shown}:{INSTANCES[instance]}/0"
+    return f"redis://{ctx.inventory.app.name}:{password}@{host}:{INSTANCES[instance]}/0"
+
+
+def _shown(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -97,6 +97,8 @@ class Inventory(Settings):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         problems = list(_duplicates(self.hosts)) + list(_unfilled(self.hosts))
+        if not self.redis.external:
+            problems += _cache_group({name: self.hosts[name] for name in self.with_role("cache")})
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -132,9 +134,7 @@ class Inventory(Settings):
 
 
 def _is_address(value: str) -> bool:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
+    if not _is_ip(value):
         return bool(DNS_NAME.fullmatch(value)) and not re.fullmatch(r"[0-9.]+", value)
     return "%" not in value  # a zone (RFC 4007) means nothing on another host, and may hold any character
 
@@ -161,3 +161,28 @@ def _unfilled(hosts: dict[str, Host]) -> list[str]:
         f"hosts/{name}/roles: has no role. Roles: {', '.join(ROLES)}" for name, host in hosts.items() if not host.roles
     ]
     return idle or problems
+
+
+def _cache_group(hosts: dict[str, Host]) -> list[str]:
+    """What is wrong with several cache hosts. One serves alone; Sentinel votes on the master of several."""
+    if len(hosts) == 2:
+        return [
+            f"hosts: {' and '.join(hosts)} have the role cache, and of two neither can tell whether the other one is "
+            "gone. Leave it on one host, or give it to three or more"
+        ]
+    if len(hosts) == 1:
+        return []
+    return [
+        f"hosts/{name}/{'private' if host.private else 'address'}: '{host.inside}' is a name, but Sentinel keeps "
+        f"addresses. Write the IP address that {name} has on the inside"
+        for name, host in hosts.items()
+        if not _is_ip(host.inside)
+    ]
+
+
+def _is_ip(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True

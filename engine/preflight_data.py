@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from roadbed.deploys import pgbouncer, postgres, redis
+from roadbed.deploys import pgbouncer, postgres, redis, redis_users
 from roadbed.deploys.context import Context
 from roadbed.deploys.database import Endpoint, parse
-from roadbed.deploys.peers import PORTS, clients, networks_of
+from roadbed.deploys.peers import INSTANCES, PORTS, clients, networks_of
 from roadbed.deploys.urls import has_database, pooled, prepared_note
 
 from .errors import InventoryError
@@ -77,8 +77,8 @@ def _row(what: str, words: Callable[[], str]) -> Row:
 
 
 def _redis(ctx: Context) -> str:
-    redis.app_user(ctx)
-    sizes = {name: redis.memory_mb(ctx, name) for name in redis.INSTANCES}
+    redis_users.app_user(ctx)
+    sizes = {name: redis.memory_mb(ctx, name) for name in INSTANCES}
     return f"{sizes['cache']} MiB for the cache, {sizes['durable']} MiB durable, of {ctx.me.memory_mb} MiB"
 
 
@@ -91,7 +91,7 @@ def _elsewhere(session: Session, ctx: Context) -> Iterator[Row]:
         except (ValueError, InventoryError) as error:
             yield "database", "error", str(error)
     if inventory.redis.external and "app" in roles:
-        for name in redis.INSTANCES:
+        for name in INSTANCES:
             try:
                 yield _reach(session, f"redis {name}", *_address(ctx.secret(f"redis_{name}_url"), name))
             except (ValueError, InventoryError) as error:

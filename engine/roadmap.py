@@ -35,12 +35,8 @@ def _missing(inventory: Inventory, phase: str) -> Iterator[str]:
     caches, databases = inventory.with_role("cache"), inventory.with_role("database")
     if not caches and not inventory.redis.external:
         yield f"hosts: {phase} needs a host with the role cache. Add the role to one, or set redis/external: true"
-    for role, hosts, external in (
-        ("cache", caches, inventory.redis.external),
-        ("database", databases, inventory.postgres.external),
-    ):
-        if len(hosts) > 1 and not external:
-            yield f"hosts: {', '.join(hosts)} have the role {role}, and one host has to keep it. Leave it on one"
+    if len(databases) > 1 and not inventory.postgres.external:
+        yield f"hosts: {', '.join(databases)} have the role database, and one host has to keep it. Leave it on one"
     if databases and not inventory.postgres.external and not inventory.with_role("pooler"):
         yield f"hosts: {phase} needs a host with the role pooler in front of {databases[0]}. Add the role to one"
 

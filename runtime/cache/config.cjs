@@ -27,6 +27,7 @@ function readConfig(env) {
   const { memoryMib, entryMib, ...rest } = Object.fromEntries(numbers);
   return {
     url: url(env.ROADBED_CACHE_URL),
+    ...group(env),
     app: word(env, "ROADBED_APP"),
     release: word(env, "ROADBED_RELEASE"),
     memoryBytes: memoryMib * MIB,
@@ -45,6 +46,20 @@ function url(text) {
   if (parsed && ["redis:", "rediss:"].includes(parsed.protocol) && parsed.hostname) return text;
   // The text may hold a password, so it is not repeated.
   throw new Error("ROADBED_CACHE_URL: is not the address of a Redis server. Use redis://user:password@host:port.");
+}
+
+/** Sentinels, and what they call the master; none when the server of the URL is the only one. */
+function group(env) {
+  const names = (env.ROADBED_CACHE_SENTINELS ?? "").split(",").map((name) => name.trim());
+  const sentinels = names.filter(Boolean).map((name) => {
+    const [, host, port] = /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})$/.exec(name) ?? [];
+    if (!host) throw new Error(`ROADBED_CACHE_SENTINELS: ${JSON.stringify(name)} is not host:port.`);
+    return { host: host.replace(/^\[|\]$/g, ""), port: Number(port) };
+  });
+  const master = env.ROADBED_CACHE_MASTER ?? "";
+  if (sentinels.length === 0) return { sentinels, master: "" };
+  if (/^[A-Za-z][A-Za-z0-9._-]{0,63}$/.test(master)) return { sentinels, master };
+  throw new Error("ROADBED_CACHE_MASTER: is not the name of a master, which ROADBED_CACHE_SENTINELS needs.");
 }
 
 /** A word that becomes a part of every key: no colon, so that no app or release can reach into another's keys. */

@@ -14,6 +14,8 @@ const TRIES = 3;
 const RECONNECT_MS = 1_000;
 /** Requests of the first moment may wait so long for the connection; a process that loads an app is busy. */
 const FIRST_MS = 500;
+/** Answers of a server that is not the master, or not yet: the master is elsewhere. */
+const ELSEWHERE = /^(READONLY|LOADING|MASTERDOWN) /;
 
 class Connection {
   #client;
@@ -22,6 +24,7 @@ class Connection {
   #openUntil = 0;
   #trying = false;
   #first = true;
+  #opened = 0;
 
   /**
    * @param {object} options
@@ -35,6 +38,7 @@ class Connection {
   }
 
   #open() {
+    this.#opened = performance.now();
     setTimeout(() => (this.#first = false), FIRST_MS).unref();
     const client = (this.#client = this.connect());
     client.on("error", (error) => this.#lost(client, error));
@@ -106,6 +110,7 @@ class Connection {
     this.metrics.error += 1;
     if (this.isReply(error)) {
       this.#failures = 0; // out of memory, not permitted: the server is there
+      if (ELSEWHERE.test(error.message) && performance.now() > this.#opened + RECONNECT_MS) this.#again(client);
       return complain("reply", error.message);
     }
     complain("answer", error.message);
@@ -115,10 +120,13 @@ class Connection {
     this.#tell(error.message);
     this.#openUntil = performance.now() + this.breakerMs;
     this.#tries += 1;
-    if (this.#tries % TRIES === 0 && client.isReady) {
-      this.#open();
-      client.destroy();
-    }
+    if (this.#tries % TRIES === 0) this.#again(client);
+  }
+
+  #again(client) {
+    if (client !== this.#client || !client.isReady) return;
+    this.#open();
+    client.destroy();
   }
 }
 

@@ -17,9 +17,9 @@ const KEEP_MS = 60_000;
  * @returns {{Handler: Function, useCache: object}}
  */
 function startShared(config, metrics) {
-  const { url, app, release, timeoutMs, breakerMs } = config;
+  const { url, sentinels, master, app, release, timeoutMs, breakerMs } = config;
   const clock = new Clock();
-  const connect = () => redisClient(url);
+  const connect = () => redisClient(url, sentinels, master);
   const connection = new Connection({ connect, isReply, timeoutMs, breakerMs, metrics, ready: () => void keep(true) });
   const root = `rb:${app}:`;
   const tags = new Tags({ ...config, connection, clock, metrics, root });

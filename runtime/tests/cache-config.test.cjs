@@ -14,6 +14,8 @@ test("defaults", () => {
   const { url, ...rest } = readConfig(env());
   assert.equal(url, "redis://u:secret@h:1");
   assert.deepEqual(rest, {
+    sentinels: [],
+    master: "",
     app: "shop",
     release: "r-1",
     timeoutMs: 100,
@@ -46,4 +48,18 @@ test("app and release become parts of keys, so they are words", () => {
   assert.throws(() => readConfig(env({ ROADBED_APP: "" })), /^Error: ROADBED_APP: "" cannot be part/);
   assert.throws(() => readConfig(env({ ROADBED_RELEASE: "a:b" })), /ROADBED_RELEASE: "a:b"/);
   assert.throws(() => readConfig(env({ ROADBED_RELEASE: undefined })), /ROADBED_RELEASE/);
+});
+
+test("Sentinels and the name of their master", () => {
+  const group = (ROADBED_CACHE_SENTINELS, ROADBED_CACHE_MASTER = "cache") =>
+    readConfig(env({ ROADBED_CACHE_SENTINELS, ROADBED_CACHE_MASTER }));
+  const { sentinels, master } = group("10.0.0.1:26379, [fd00::2]:1,cache-3.example:26379");
+  assert.deepEqual(sentinels, [
+    { host: "10.0.0.1", port: 26379 },
+    { host: "fd00::2", port: 1 },
+    { host: "cache-3.example", port: 26379 },
+  ]);
+  assert.equal(master, "cache");
+  assert.throws(() => group("10.0.0.1"), /^Error: ROADBED_CACHE_SENTINELS: "10.0.0.1" is not host:port/);
+  assert.throws(() => group("10.0.0.1:1", ""), /^Error: ROADBED_CACHE_MASTER/);
 });

@@ -7,7 +7,7 @@ from testinfra.host import Host
 
 from roadbed.deploys.context import Context
 from roadbed.deploys.firewall import openings
-from roadbed.deploys.peers import PORTS, clients
+from roadbed.deploys.peers import PORTS, clients, ports
 
 ROLES = ("cache", "pooler", "database")
 
@@ -26,7 +26,7 @@ def _answers(address: str, port: int) -> bool:
 
 
 def _ports(ctx: Context) -> list[int]:
-    return [port for role, ports in PORTS.items() if role in ctx.host.roles for port in ports]
+    return [port for role in PORTS if role in ctx.host.roles for port in ports(ctx, role)]
 
 
 def test_closed_from_outside(ctx: Context) -> None:
@@ -37,9 +37,9 @@ def test_closed_from_outside(ctx: Context) -> None:
 
 def test_open_for_those_who_use_it(ctx: Context) -> None:
     """A port is open exactly for the hosts whose role uses it."""
-    for role, ports in PORTS.items():
+    for role in PORTS:
         users = {f"{ctx.inventory.hosts[host].inside}/32" for host in clients(ctx, role)}
-        for port in ports:
+        for port in ports(ctx, role):
             opened = [set(rule.sources) for rule in openings(ctx) if rule.first == port]
             assert opened == ([users] if users else []), f"{role}: {port}"
 

@@ -7,12 +7,13 @@ import pytest
 from testinfra.host import Host
 
 from roadbed.checks.instances import exposure, show
-from roadbed.checks.resp import RedisClient, RedisError
+from roadbed.checks.redis_users import Connect, connections, is_replica
+from roadbed.checks.resp import RedisError
 from roadbed.deploys.context import Context
-from roadbed.deploys.peers import listen_addresses
-from roadbed.deploys.redis import ADMIN, AUTH, INSTANCES, bytes_of, memory_mb
+from roadbed.deploys.peers import INSTANCES, listen_addresses
+from roadbed.deploys.redis import bytes_of, memory_mb
+from roadbed.deploys.redis_users import ADMIN, AUTH
 
-Connect = Callable[..., RedisClient]
 EXPOSURE_LIMIT = 1.2
 """What Debian's own unit scores."""
 POLICIES = {
@@ -39,19 +40,9 @@ def applies(ctx: Context) -> bool:
 
 @pytest.fixture
 def connect(ctx: Context, tunnel: Callable[[int], str]) -> Iterator[Connect]:
-    """``connect("cache", "app")``: a connection to an instance as ``app``, ``admin`` or nobody."""
-    opened: list[RedisClient] = []
-
-    def to(instance: str, who: str = "", password: str | None = None) -> RedisClient:
-        port = int(tunnel(INSTANCES[instance]).rpartition(":")[2])
-        user = {"app": ctx.inventory.app.name, "admin": ADMIN}.get(who, who)
-        secret = {"app": f"redis_{instance}_password", "admin": "redis_admin_password"}.get(who, "")
-        opened.append(RedisClient(port, user, ctx.secret(secret) if password is None and secret else password or ""))
-        return opened[-1]
-
-    yield to
-    for client in opened:
-        client.close()
+    """See ``connections``."""
+    with connections(ctx, tunnel) as to:
+        yield to
 
 
 @pytest.mark.parametrize("instance", INSTANCES)
@@ -100,12 +91,16 @@ def test_memory(connect: Connect, ctx: Context, measure: Callable[..., None], in
 
 
 def test_app_uses_its_own_keys_of_the_cache(connect: Connect, ctx: Context) -> None:
-    """The app reads and writes its own keys in the cache, and no others."""
+    """The app reads and writes its own keys in the cache, and no others; a replica takes no writes."""
     client, name = connect("cache", "app"), ctx.inventory.app.name
     key = f"rb:{name}:check:{secrets.token_hex(8)}"
-    assert client.call("SET", key, "1", "PX", "60000") == "OK"
-    assert client.call("EVAL", "return redis.call('get', KEYS[1])", "1", key) == "1"
-    assert client.call("DEL", key) == 1
+    if is_replica(connect, "cache"):
+        with pytest.raises(RedisError, match="READONLY"):
+            client.call("SET", key, "1", "PX", "60000")
+    else:
+        assert client.call("SET", key, "1", "PX", "60000") == "OK"
+        assert client.call("EVAL", "return redis.call('get', KEYS[1])", "1", key) == "1"
+        assert client.call("DEL", key) == 1
     for foreign in ("check", f"rb:{name}x:check", "rb:other:check"):
         with pytest.raises(RedisError, match="NOPERM"):
             client.call("SET", foreign, "1", "PX", "1")
@@ -122,8 +117,12 @@ def test_app_may_not(connect: Connect, instance: str, words: tuple[str, ...]) ->
 
 
 def test_app_uses_the_durable_instance(connect: Connect) -> None:
-    """The app keeps values, lists and messages in the durable instance under any key."""
+    """The app keeps values, lists and messages in the durable instance under any key; a replica takes none."""
     client, key = connect("durable", "app"), f"roadbed-check:{secrets.token_hex(8)}"
+    if is_replica(connect, "durable"):
+        with pytest.raises(RedisError, match="READONLY"):
+            client.call("SET", key, "1", "EX", "60")
+        return
     assert client.call("SET", key, "1", "EX", "60") == "OK"
     assert client.call("RPUSH", f"{key}:list", "a", "b") == 2
     assert client.call("PUBLISH", f"{key}:channel", "hello") == 0

@@ -9,11 +9,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from roadbed.deploys import pgbouncer, postgres, redis, urls
+from roadbed.deploys import pgbouncer, postgres, redis, redis_users, urls
 from roadbed.deploys.context import ROADMAP
 from roadbed.deploys.database import endpoint, parse
 from roadbed.deploys.firewall import openings
-from roadbed.deploys.peers import clients, listen_addresses, serving
+from roadbed.deploys.peers import INSTANCES, clients, listen_addresses, serving
 from roadbed.deploys.phases import PHASES
 from roadbed.deploys.postgres_roles import RolesState, expected_roles, verifiers
 from roadbed.deploys.render import render
@@ -89,9 +89,9 @@ def test_one_host_for_all_keeps_to_loopback(make: Make) -> None:
 
 
 def test_data_has_one_home(make: Make) -> None:
-    two = {**SPREAD, "data-2": {"address": "192.0.2.20", "roles": ["cache", "pooler"]}}
-    with pytest.raises(ValueError, match="hosts: data-1, data-2 have the role cache"):
-        serving(make("app-1", two), "cache")
+    two = {**SPREAD, "data-2": {"address": "192.0.2.20", "roles": ["database", "pooler"]}}
+    with pytest.raises(ValueError, match="hosts: data-1, data-2 have the role database"):
+        serving(make("app-1", two), "database")
     assert serving(make("data-2", two), "pooler") == "data-2"
     assert serving(make("app-1", two), "pooler") == "pool-1"
     with pytest.raises(ValueError, match="hosts: no host has the role database"):
@@ -100,7 +100,7 @@ def test_data_has_one_home(make: Make) -> None:
 
 def test_memory_of_redis(make: Make) -> None:
     ctx = make("data-1", SPREAD)
-    assert [redis.memory_mb(ctx, name) for name in redis.INSTANCES] == [742, 185]
+    assert [redis.memory_mb(ctx, name) for name in INSTANCES] == [742, 185]
     assert redis.memory_mb(make(redis={"cache_memory": 64}), "cache") == 64
     with pytest.raises(ValueError, match=r"redis/durable_memory: 13 MiB of the 91 MiB that the role cache has here"):
         redis.memory_mb(make(memory_mb=1024), "durable")
@@ -113,7 +113,7 @@ def test_more_memory_than_there_is(make: Make) -> None:
 
 def test_a_name_that_redis_keeps(make: Make) -> None:
     with pytest.raises(ValueError, match="app/name: Redis keeps the name 'default'"):
-        redis.acl(make(app={"name": "default"}), "cache")
+        redis_users.acl(make(app={"name": "default"}), "cache")
 
 
 @pytest.mark.parametrize("block", [{"pool_size": 0}, {"max_client_conn": -1}])
@@ -124,19 +124,19 @@ def test_no_pool_without_connections(make: Make, block: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(("codename", "setinfo"), [("bookworm", False), ("trixie", True)])
 def test_users_of_redis(make: Make, codename: str, setinfo: bool) -> None:
-    cache = redis.acl(make(codename=codename), "cache")
+    cache = redis_users.acl(make(codename=codename), "cache")
     default, app, admin = cache.splitlines()
     assert default == "user default off resetkeys -@all"
     assert app.startswith("user shop on #")
     assert " ~rb:shop:* resetchannels -@all +get +set " in app
     assert ("+client|setinfo" in app) == setinfo
     assert admin.startswith("user roadbed on #")
-    assert "+@all -@admin -@dangerous +info" in redis.acl(make(), "durable")
+    assert "+@all -@admin -@dangerous +info" in redis_users.acl(make(), "durable")
     assert not [value for value in SECRETS.values() if value in cache]
 
 
 def test_settings_of_redis_by_version(make: Make) -> None:
-    values = {"addresses": ("127.0.0.1",)}
+    values = {"addresses": ("127.0.0.1",), "grouped": False, "user": redis_users.REPLICA}
     old = render("redis", redis.COMMON, make(), version=(6, 0), **values)
     new = render("redis", redis.COMMON, make(), version=(8, 0), **values)
     assert "maxmemory-clients" not in old
@@ -199,7 +199,7 @@ def test_state_of_the_users(make: Make) -> None:
 @pytest.mark.parametrize(
     ("component", "script", "values"),
     [
-        ("redis", redis.CHECK, {}),
+        ("redis", redis_users.CHECK, {}),
         ("pgbouncer", pgbouncer.CHECK, {}),
         ("postgres", postgres.BACKUP, {"database": "shop", "folder": "/var/backups/roadbed/shop"}),
         ("postgres", postgres.RESTORE_CHECK, {"database": "shop", "folder": "/var/backups/roadbed/shop"}),

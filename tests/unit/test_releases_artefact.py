@@ -175,7 +175,7 @@ def test_a_release_that_is_built_does_not_wait_for_a_build_of_another_source(
         raise AssertionError("it waits for the other build")
 
     with artefact.cache.alone(artefact.cache.build_folder("shop"), said.append):
-        monkeypatch.setattr(build, "_alone", waits)
+        monkeypatch.setattr(artefact.cache, "alone", waits)
         assert build.ensure(inventory, KEY, tools, said.append).release == release.release
     assert said == [f"Release {release.release} is built already"]
 

@@ -12,20 +12,27 @@ const { setTimeout: sleep } = require("node:timers/promises");
 const COMMANDS = ["get", "set", "del", "xadd", "xrange", "expire", "time", "ping"];
 const ADMIN = ["--user", "admin", "--pass", "admin-secret", "--no-auth-warning"];
 
+/** The ACL file of a server. */
+function users() {
+  const may = COMMANDS.map((command) => `+${command}`).join(" ");
+  return `user default off\nuser app on >secret ~rb:shop:* resetchannels -@all ${may}\nuser admin on >admin-secret ~* &* +@all\n`;
+}
+
+/** `cliOf(host, port)("get", "key")` asks a server as its administrator. */
+function cliOf(host, port) {
+  return (...words) => {
+    const command = ["-h", host, "-p", String(port), ...ADMIN, ...words.map(String)];
+    return execFileSync("redis-cli", command, { encoding: "utf8" }).trim();
+  };
+}
+
 async function startRedis(t) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "roadbed-redis-"));
   const port = await freePort();
-  const may = COMMANDS.map((command) => `+${command}`).join(" ");
-  fs.writeFileSync(
-    path.join(folder, "users.acl"),
-    `user default off\nuser app on >secret ~rb:shop:* resetchannels -@all ${may}\nuser admin on >admin-secret ~* &* +@all\n`,
-  );
+  fs.writeFileSync(path.join(folder, "users.acl"), users());
   const server = { port, url: `redis://app:secret@127.0.0.1:${port}`, child: undefined };
   const options = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--aclfile", "users.acl"];
-  const cli = (...words) => {
-    const command = ["-p", String(port), ...ADMIN, ...words.map(String)];
-    return execFileSync("redis-cli", command, { encoding: "utf8" }).trim();
-  };
+  const cli = cliOf("127.0.0.1", port);
   Object.assign(server, {
     cli,
     async start() {
@@ -67,4 +74,4 @@ async function freePort() {
   return port;
 }
 
-module.exports = { startRedis, poll, freePort };
+module.exports = { startRedis, poll, freePort, users, cliOf };
