@@ -10,6 +10,7 @@ from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 from pyinfra.operations import apt, files
 
+from .cdn import CdnSettings, ImagesSettings, stop_margin
 from .environment import CONTROL, environment, environment_file
 from .files import DAEMON_RELOAD, settle, write_file, write_template
 from .model import Settings
@@ -68,6 +69,8 @@ class AppSettings(Settings):
     env: dict[str, str] = Field({}, description="Environment of the app. No secrets here: see secrets.")
     secrets: tuple[str, ...] = Field((), description="Names of stored secrets the app gets as environment variables.")
     database: DatabaseSettings = Field(DatabaseSettings(), description="What the app asks of the database.")
+    images: ImagesSettings = Field(ImagesSettings(), description="Who resizes images.")
+    cdn: CdnSettings = Field(CdnSettings(), description="What a CDN in front of the site needs.")
     health: str = Field("/", pattern=r"^/", description="Path that must answer below 400 before traffic comes.")
     streaming: str | None = Field(None, pattern=r"^/", description="Path of a page that streams, for the checks.")
     drain: int = Field(30, ge=1, le=600, description="Longest request in seconds that a stopping instance finishes.")
@@ -184,7 +187,7 @@ def deploy(ctx: "Context") -> None:
     )
     values = {"launcher": LAUNCHER, "slots": SLOTS, "per_slot": MAX_REPLICAS}
     write_template("app", LAUNCHER, ctx, values=values, mode="755", validate="sh -n {file}")
-    values = {"launcher": LAUNCHER, "sizing": ctx.sizing(), "margin": DRAIN_MARGIN}
+    values = {"launcher": LAUNCHER, "sizing": ctx.sizing(), "margin": DRAIN_MARGIN + stop_margin(ctx)}
     write_file(
         name=f"Write the unit {app.name}@.service",
         dest=f"{units}/{app.name}@.service",

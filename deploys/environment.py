@@ -3,6 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
+from .cdn import purge_environment
 from .urls import cache_url, database_url, durable_url, has_cache, has_database
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def environment(ctx: "Context") -> dict[str, str]:
     }
     fixed = {"HOSTNAME": app_address(ctx, ctx.name), "LD_PRELOAD": jemalloc(ctx.me.arch)}
     own = {**app.env, **{name: ctx.secret(name) for name in app.secrets}}
-    return {**defaults, **data_tier(ctx), **own, **fixed}
+    return {**defaults, **data_tier(ctx), **purge_environment(ctx), **own, **fixed}
 
 
 def data_tier(ctx: "Context") -> dict[str, str]:

@@ -33,7 +33,8 @@ class Toolchain(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """``files`` are relative to the project's root, ``node`` is an exact version, ``env`` the app's own settings.
+    """``files`` are relative to the project's root, ``node`` is an exact version, ``env`` the app's own settings,
+    ``asset_prefix`` the URL that browsers load assets from.
 
     ``work`` is the folder of the app's builds; ``say`` is told what goes on.
     """
@@ -46,6 +47,7 @@ class Job:
     node: str
     key: bytes
     env: Mapping[str, str]
+    asset_prefix: str | None
     work: Path
     say: Callable[[str], None]
 
@@ -85,8 +87,9 @@ def make_job(app: AppSettings, project: Project, toolchain: Toolchain, key: byte
         "platform": this_platform(),
         "runtime": runtime_files.runtime_hash(),
         "key": keys.fingerprint(key),
+        "asset prefix": app.cdn.asset_prefix or "",
         **{f"env {name}": value for name, value in env.items()},
     }
     source_hash = source.hash_of(project.root, files, also)
     work = cache.build_folder(app.name)
-    return Job(app.name, project, files, source_hash, toolchain, node, key, env, work, say)
+    return Job(app.name, project, files, source_hash, toolchain, node, key, env, app.cdn.asset_prefix, work, say)

@@ -2,6 +2,7 @@
 /** The state of this server process: what it is, whether it is ready, what it is working on. */
 
 const { notify } = require("./notify.cjs");
+const { markSharable } = require("./sharable.cjs");
 
 class Instance {
   /** Responses that have not ended. */
@@ -56,6 +57,7 @@ class Instance {
     response.once("close", () => this.responses.delete(response));
     if (this.release) response.setHeader("x-roadbed-release", this.release);
     if (this.name) response.setHeader("x-roadbed-instance", this.name);
+    markSharable(response);
     if (this.status === "draining") closeAfter(response);
   }
 
