@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from .edge import PAGE_SECONDS, on
+from .edge import PAGE_SECONDS
 from .model import Settings
 
 if TYPE_CHECKING:
@@ -127,16 +127,16 @@ def _checked(url: str | None) -> str | None:
 def purge_environment(ctx: "Context") -> dict[str, str]:
     """What the instances are told of the purge hook: nothing when there is none.
 
-    A CDN that asks again at once must not get what the edge still has, so the call waits that long.
+    A CDN that asks again at once must not get what the edge still has, so the call waits that long: whether the
+    edge is switched on or not, because a switch must not restart the instances.
     Raises KeyError for a secret that is not stored.
     """
     purge = ctx.inventory.app.cdn.purge
     if not purge.url and not purge.command:
         return {}
-    wait = PAGE_SECONDS if on(ctx, "pages") else 0
     told = {
         "ROADBED_APP": ctx.inventory.app.name,
-        "ROADBED_PURGE_WAIT_SECONDS": str(wait),
+        "ROADBED_PURGE_WAIT_SECONDS": str(PAGE_SECONDS),
         "ROADBED_PURGE_INTERVAL_SECONDS": str(purge.interval),
     }
     told |= {"ROADBED_PURGE_URL": purge.url} if purge.url else {"ROADBED_PURGE_COMMAND": json.dumps(purge.command)}

@@ -18,9 +18,8 @@ NEEDS = ("nginx",)
 FLAGS = {"pages": "edge.pages", "images": "edge.images"}
 """Files in the folder ``app.route``: nginx looks at them with every request, so a switch takes no reload."""
 PAGE_SECONDS = 5
-"""Seconds after which a page is gone, whatever happens. It is fresh for 1 s; then it is made anew while visitors
-still get the old one. nginx has no limit for that by itself: what nobody asked for is removed when its manager
-wakes up, up to 10 s late (measured on 1.26.3: still served after 13 s)."""
+"""Seconds after which a page is gone, whatever happens: see docs/adr/0006. It is fresh for 1 s; then it is made anew
+while visitors still get the old one. The template cuts the time of a request to this, by its last digit."""
 STORAGE = "/var/cache/nginx"
 IMAGES = f"{STORAGE}/images"
 PAGES = "/run/nginx-pages"

@@ -1,6 +1,7 @@
 """The edge on two web hosts and two app hosts: work of the fleet, switches, coherence, purge hook, image service."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -123,6 +124,22 @@ def test_second_run_has_nothing_to_do(stack: Stack) -> None:
     assert changes(stack.converge(phase="phase3")) == []
 
 
+def test_images_of_public_belong_to_their_release(stack: Stack, sites: list[Site]) -> None:
+    """A file of public may change under its name, a file with its hash in the name cannot."""
+    hashed = re.search(r"/_next/image\?url=%2F_next%2Fstatic%2Fmedia%2F[^\"]+", sites[0].get("/gallery").text)
+    assert hashed
+    for path in (hashed[0].replace("&amp;", "&"), "/_next/image?url=%2Fimages%2Fgauge.png&w=64&q=75"):
+        assert sites[0].get(path, headers={"Accept": "image/webp"}).status_code == 200
+    keys = stack.ssh(WEB[0], "grep -rha ^KEY: /var/cache/nginx/images").splitlines()
+    release = stack.ssh(WEB[0], "basename $(readlink -f /srv/storefront/current)").strip()
+    of_public = [key for key in keys if "gauge.png" in key]
+    of_import = [key for key in keys if "static%2Fmedia" in key]
+    assert of_public
+    assert of_import
+    assert all(release in key and "storefront_" in key for key in of_public)
+    assert not any(release in key or "storefront_" in key for key in of_import)
+
+
 def test_many_visitors_cost_the_app_little(sites: list[Site]) -> None:
     """A slow answer that declares s-maxage: made about once a second, however many ask."""
     path = f"/api/rates?work=200&check={secrets.token_hex(4)}"
@@ -190,8 +207,10 @@ def test_the_cdn_is_told_when_no_proxy_has_the_old_page(stack: Stack, sites: lis
     assert (call["path"], call["authorization"]) == ("/url", "Bearer of-the-cdn")
     assert (call["app"], call["everything"], call["tags"]) == ("storefront", False, [])
     assert sum(path in one["paths"] for one in told(stack)) == 1
-    files = "/proc/[0-9]*/cmdline /var/log/nginx/access.log"
-    assert stack.ssh(APP[0], f"grep -la of-the-cdn {files} 2>/dev/null | grep -v self || true") in ("", None)
+    shown = "{ cat /proc/[0-9]*/cmdline; journalctl -q -b --no-pager; } 2>/dev/null | grep -acFf /root/token || true"
+    for name in APP:
+        stack.ssh(name, "umask 077; cat >/root/token", stdin="of-the-cdn\n")
+        assert stack.ssh(name, shown).strip() == "0"
 
 
 def test_a_command_is_told_too_and_a_stopping_instance_is_not_too_late(stack: Stack, sites: list[Site]) -> None:
@@ -214,8 +233,12 @@ def test_a_command_is_told_too_and_a_stopping_instance_is_not_too_late(stack: St
 
 
 def test_an_image_service_instead_of_the_app(stack: Stack, sites: list[Site]) -> None:
-    """It gets the request as it is, and nothing that is the visitor's own; nginx keeps what it answers."""
-    stack.write(app={"images": {"service": f"http://{stack.address(APP[0])}:{PORT}/optimize"}})
+    """It gets the request as it is, and nothing that is the visitor's own; nginx keeps what it answers.
+
+    With public files from the app, which is another way through nginx.conf.
+    """
+    service = f"http://{stack.address(APP[0])}:{PORT}/optimize"
+    stack.write(app={"images": {"service": service}}, nginx={"public_from_disk": False})
     stack.converge(phase="phase3")
     query = "url=%2Fimages%2Ftrack.jpg&w=640&q=75"
     asked = sites[1].get(f"/_next/image?{query}", headers={"Cookie": "session=1", "Accept": "image/webp"})
@@ -226,7 +249,9 @@ def test_an_image_service_instead_of_the_app(stack: Stack, sites: list[Site]) ->
     assert got["headers"]["accept"] == "image/webp"
     assert "cookie" not in got["headers"]
     assert sites[1].get(f"/_next/image?{query}", headers={"Accept": "image/webp"}).json() == got
-    stack.write(app={"images": {"service": None}})
+    assert sites[1].get("/images/gauge.png").headers["content-type"] == "image/png"
+    assert len({sites[1].get("/api/rates").json()["rate"] for _ in range(6)}) <= 2
+    stack.write(app={"images": {"service": None}}, nginx={"public_from_disk": True})
     stack.converge(phase="phase3")
     assert (
         sites[1].get(f"/_next/image?{query}", headers={"Accept": "image/webp"}).headers["content-type"] == "image/webp"
