@@ -9,6 +9,7 @@ from pyinfra import context
 from pyinfra.api.operation import operation
 from pyinfra.operations import apt, files
 
+from .cdn import CdnSettings, ImagesSettings, stop_margin
 from .environment import CONTROL, environment, environment_file
 from .files import DAEMON_RELOAD, settle, write_file, write_template
 from .model import Settings
@@ -74,6 +75,8 @@ class AppSettings(Settings):
     migrate: str | None = Field(
         None, description="Command that migrates the database, run here once for each new release. From phase2 on."
     )
+    images: ImagesSettings = Field(ImagesSettings(), description="Who resizes images.")
+    cdn: CdnSettings = Field(CdnSettings(), description="What a CDN in front of the site needs.")
     health: str = Field("/", pattern=r"^/", description="Path that must answer below 400 before traffic comes.")
     streaming: str | None = Field(None, pattern=r"^/", description="Path of a page that streams, for the checks.")
     drain: int = Field(30, ge=1, le=600, description="Longest request in seconds that a stopping instance finishes.")
@@ -187,7 +190,7 @@ def deploy(ctx: "Context") -> None:
     )
     values = {"launcher": LAUNCHER, "slots": SLOTS, "per_slot": MAX_REPLICAS}
     write_template("app", LAUNCHER, ctx, values=values, mode="755", validate="sh -n {file}")
-    values = {"launcher": LAUNCHER, "sizing": ctx.sizing(), "margin": DRAIN_MARGIN}
+    values = {"launcher": LAUNCHER, "sizing": ctx.sizing(), "margin": DRAIN_MARGIN + stop_margin(ctx)}
     write_file(
         name=f"Write the unit {app.name}@.service",
         dest=f"{units}/{app.name}@.service",

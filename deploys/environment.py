@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .cdn import purge_environment
 from .peers import address_of
 from .urls import database_url, has_cache, has_database, redis_environment
 
@@ -66,7 +67,7 @@ def environment(ctx: "Context") -> dict[str, str]:
     }
     fixed = {**listeners(ctx), "LD_PRELOAD": jemalloc(ctx.me.arch)}
     own = {**app.env, **{name: ctx.secret(name) for name in app.secrets}}
-    return {**defaults, **data_tier(ctx), **own, **fixed}
+    return {**defaults, **data_tier(ctx), **purge_environment(ctx), **own, **fixed}
 
 
 def listeners(ctx: "Context") -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Nginx: TLS, streaming, static files from disk, and the slot switch by flag files."""
 
 import ipaddress
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
@@ -8,6 +9,7 @@ from pyinfra import context
 from pyinfra.api.facts import FactBase
 from pyinfra.operations import apt, files, systemd
 
+from . import edge
 from .app import SLOTS
 from .certificates import AUTHORITY, DEPLOY_HOOK, SITE, WEBROOT, TlsSettings, acme, own_files, read_pem, self_signed
 from .environment import app_address
@@ -51,6 +53,7 @@ LOG_FIELDS = {
     "release": "$upstream_http_x_roadbed_release",
     "instance": "$upstream_http_x_roadbed_instance",
     "cache": "$upstream_http_x_nextjs_cache",
+    "edge": "$upstream_cache_status",
     "tls": "$ssl_protocol",
 }
 """Access log: names and variables written as JSON strings. Queries are left out: they carry tokens."""
@@ -140,7 +143,7 @@ def _server(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def values(ctx: "Context", ipv6: bool) -> dict[str, Any]:
+def values(ctx: "Context", ipv6: bool, resolvers: Sequence[str] = ()) -> dict[str, Any]:
     """What the template of nginx.conf is given besides the inventory."""
     inventory, version = ctx.inventory, VERSIONS.get(ctx.me.codename, (1, 26))
     peers = [inventory.hosts[host].inside for host in inventory.with_role("web") if host != ctx.name]
@@ -149,6 +152,7 @@ def values(ctx: "Context", ipv6: bool) -> dict[str, Any]:
         "upstreams": upstreams(ctx),
         "connect_timeout": CONNECT_SECONDS if len(ctx.app_hosts()) > 1 else ALONE_CONNECT_SECONDS,
         "retry_seconds": max(10, inventory.health.longest + 4),
+        "edge": edge.values(ctx, version, resolvers),
         "encodings": encodings(ctx),
         "site": SITE,
         "webroot": WEBROOT,
@@ -168,9 +172,10 @@ def deploy(ctx: "Context") -> None:
     wanted = ["nginx", "openssl", "curl"]
     wanted += ["libnginx-mod-http-brotli-filter"] if "br" in encodings(ctx) else []
     wanted += ["certbot"] if settings.tls.mode == "acme" else []
+    wanted += ["ca-certificates"] if app.images.service else []
     apt.packages(name="Install nginx", packages=wanted, no_recommends=True)
 
-    for path in (app.root, f"{app.root}/static", app.route.rpartition("/")[0], app.route, WEBROOT):
+    for path in (app.root, f"{app.root}/static", app.route.rpartition("/")[0], app.route, WEBROOT, edge.STORAGE):
         files.directory(name=f"Create {path}", path=path, mode="755", user="root", group="root")
     files.directory(name="Create /etc/nginx/tls", path="/etc/nginx/tls", mode="700", user="root", group="root")
     files.directory(name="Create /etc/nginx/roadbed.d", path="/etc/nginx/roadbed.d", mode="755")
@@ -178,9 +183,8 @@ def deploy(ctx: "Context") -> None:
 
     write_template("nginx", UNAVAILABLE, ctx)
     write_template("nginx", DROP_IN, ctx, debts=(DAEMON_RELOAD, RESTART))
-    has_ipv6 = context.host.get_fact(HasIPv6)
-    check = "nginx -t -q -c {file}"
-    write_template("nginx", CONFIG, ctx, values=values(ctx, has_ipv6), validate=check, debts=("nginx",))
+    rest = values(ctx, context.host.get_fact(HasIPv6), edge.name_servers(ctx))
+    write_template("nginx", CONFIG, ctx, values=rest, validate="nginx -t -q -c {file}", debts=("nginx",))
     settle(name="Have systemd read its units", debt=DAEMON_RELOAD)
     systemd.service(name="Start nginx now and at boot", service="nginx.service", running=True, enabled=True)
     answers = f"curl -ksS -o /dev/null -m 5 --resolve {app.domain}:443:127.0.0.1 https://{app.domain}/.roadbed/unavailable.html"
@@ -197,6 +201,8 @@ def deploy(ctx: "Context") -> None:
         healthy=answers,
     )
     _certificate_of_the_authority(ctx)
+    if not ctx.reached("phase2"):
+        edge.switch(ctx)  # off, where a later phase had switched it on
 
 
 def _first_certificate(ctx: "Context") -> None:

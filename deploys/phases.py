@@ -2,12 +2,12 @@
 
 from types import ModuleType
 
-from . import app, base, firewall, health, nginx, node, pgbouncer, postgres, redis
+from . import app, base, edge, firewall, health, nginx, node, pgbouncer, postgres, redis
 
 PHASES: dict[str, tuple[ModuleType, ...]] = {
     "phase1": (base, firewall, node, app, nginx),
-    "phase2": (base, firewall, redis, postgres, pgbouncer, node, app, nginx, health),
-    "phase3": (base, firewall, redis, postgres, pgbouncer, node, app, nginx, health),
+    "phase2": (base, firewall, redis, postgres, pgbouncer, node, app, nginx, health, edge),
+    "phase3": (base, firewall, redis, postgres, pgbouncer, node, app, nginx, health, edge),
 }
 """phase3 has the components of phase2. What differs is who sends to whom: from there on every web host uses the
 instances of all app hosts (``Context.app_hosts``)."""

@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from roadbed.deploys.app import AppSettings
 from roadbed.deploys.base import BaseSettings
+from roadbed.deploys.edge import EdgeSettings
 from roadbed.deploys.firewall import FirewallSettings
 from roadbed.deploys.health import HealthSettings
 from roadbed.deploys.model import Settings
@@ -80,6 +81,7 @@ class Inventory(Settings):
     node: NodeSettings = Field(NodeSettings(), description="The Node.js runtime.")
     nginx: NginxSettings = Field(NginxSettings(), description="The web server in front of the app.")
     health: HealthSettings = Field(HealthSettings(), description="Which instances nginx may use.")
+    edge: EdgeSettings = Field(EdgeSettings(), description="What nginx answers without asking the app.")
     redis: RedisSettings = Field(RedisSettings(), description="Redis for the shared cache and for what must be kept.")
     postgres: PostgresSettings = Field(PostgresSettings(), description="The database of the app.")
     pgbouncer: PgbouncerSettings = Field(PgbouncerSettings(), description="The pool of database connections.")

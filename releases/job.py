@@ -33,7 +33,8 @@ class Toolchain(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """``files`` are relative to the project's root, ``node`` is an exact version, ``env`` the app's own settings.
+    """``files`` are relative to the project's root, ``node`` is an exact version, ``env`` the app's own settings,
+    ``asset_prefix`` the URL that browsers load assets from.
 
     ``depends`` is what ``source_hash`` covers beside the files. ``work`` is the folder of the app's builds;
     ``say`` is told what goes on.
@@ -48,6 +49,7 @@ class Job:
     node: str
     key: bytes
     env: Mapping[str, str]
+    asset_prefix: str | None
     work: Path
     say: Callable[[str], None]
 
@@ -92,8 +94,10 @@ def make_job(app: AppSettings, project: Project, toolchain: Toolchain, key: byte
         "platform": this_platform(),
         "runtime": runtime_files.runtime_hash(),
         "key": keys.fingerprint(key),
+        "asset prefix": app.cdn.asset_prefix or "",
         **{f"env {name}": value for name, value in env.items()},
     }
     source_hash = source.hash_of(project.root, files, also)
     work = cache.build_folder(app.name)
-    return Job(app.name, project, files, also, source_hash, toolchain, node, key, env, work, say)
+    prefix = app.cdn.asset_prefix
+    return Job(app.name, project, files, also, source_hash, toolchain, node, key, env, prefix, work, say)

@@ -27,6 +27,7 @@ def build(job: Job, release: str) -> BuildInfo:
         if note:
             job.say(note)
     _check_key(info, job.key)
+    _check_asset_prefix(info, job)
     return info
 
 
@@ -68,6 +69,8 @@ def _next_build(job: Job, release: str, log: BuildLog) -> None:
         "ROADBED_RELEASE": release,
         "NODE_ENV": "production",
     }
+    if job.asset_prefix:
+        ours["ROADBED_ASSET_PREFIX"] = job.asset_prefix
     adapters = job.version >= versions.ADAPTERS
     if adapters:
         ours["NEXT_ADAPTER_PATH"] = str(job.work / "runtime/adapter.cjs")
@@ -122,4 +125,13 @@ def _check_key(info: BuildInfo, key: bytes) -> None:
         raise BuildFailed(
             "app/source: the build did not use the stack's action key. "
             "Remove NEXT_SERVER_ACTIONS_ENCRYPTION_KEY from the project's .env files and scripts"
+        )
+
+
+def _check_asset_prefix(info: BuildInfo, job: Job) -> None:
+    """Before adapters nothing from outside can set it. A project's own wins, which newer builds say by themselves."""
+    if job.asset_prefix and info.data["assetPrefix"] == info.data["basePath"]:
+        raise BuildFailed(
+            f"app/cdn/asset_prefix: Next.js {job.project.next_version} takes it from next.config alone. "
+            f'Write assetPrefix: "{job.asset_prefix}" there, or upgrade to Next.js 15.4'
         )

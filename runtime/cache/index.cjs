@@ -6,6 +6,7 @@
 const { readConfig } = require("./config.cjs");
 const { localHandler, localUseCache } = require("./local.cjs");
 const { startMetrics } = require("./metrics.cjs");
+const { startPurge } = require("./purge.cjs");
 const { startShared } = require("./shared.cjs");
 
 const NAME = Symbol.for("roadbed.cache.handlers");
@@ -13,9 +14,10 @@ const NAME = Symbol.for("roadbed.cache.handlers");
 function start() {
   const config = readConfig(process.env);
   const metrics = startMetrics(config ? "shared" : "local");
-  if (config) return startShared(config, metrics);
+  const purge = startPurge(process.env, metrics);
+  if (config) return startShared(config, metrics, purge);
   return {
-    Handler: localHandler(),
+    Handler: localHandler(purge),
     /** Next.js makes its own handler just before it asks for this one. */
     get useCache() {
       return localUseCache();

@@ -10,10 +10,12 @@ const NAME = Symbol.for("roadbed.cache");
  * tags_queued, tags_replayed, tags_dropped: revalidations that did not reach Redis at once. Dropped ones were
  * replaced by one that revalidates everything.
  * connected: whether Redis answers; reason: why it does not.
+ * purged, purge_failed: calls that told a CDN, or gave up.
  * latency_ms_sum, latency_ms_count: answers of Redis.
  */
 const COUNTERS = [
   ...["hit", "miss", "stale", "expired", "seeded", "set", "too_large", "error", "fallback"],
+  ...["purged", "purge_failed"],
   ...["lock_lost", "waited", "tags_queued", "tags_replayed", "tags_dropped", "latency_ms_sum", "latency_ms_count"],
 ];
 

@@ -14,15 +14,16 @@ const KEEP_MS = 60_000;
 
 /**
  * @param {object} config of `config.cjs`
+ * @param {import("./purge.cjs").Purge} [purge] told of what was revalidated
  * @returns {{Handler: Function, useCache: object}}
  */
-function startShared(config, metrics) {
+function startShared(config, metrics, purge) {
   const { url, sentinels, master, app, release, timeoutMs, breakerMs } = config;
   const clock = new Clock();
   const connect = () => redisClient(url, sentinels, master);
   const connection = new Connection({ connect, isReply, timeoutMs, breakerMs, metrics, ready: () => void keep(true) });
   const root = `rb:${app}:`;
-  const tags = new Tags({ ...config, connection, clock, metrics, root });
+  const tags = new Tags({ ...config, connection, clock, metrics, root, purge });
   const memory = new Memory(config.memoryBytes);
   const store = new Store({ ...config, connection, tags, metrics, getBytes, root, memory });
   const flight = new SingleFlight({ ...config, store, metrics });

@@ -20,8 +20,8 @@ class Tags {
   #begun = now();
   #state = new TagState(TAGS, 0);
 
-  constructor({ connection, clock, metrics, root, maxAgeSeconds }) {
-    Object.assign(this, { connection, clock, metrics });
+  constructor({ connection, clock, metrics, root, maxAgeSeconds, purge }) {
+    Object.assign(this, { connection, clock, metrics, purge });
     this.stream = new TagStream({ root, maxAgeSeconds, state: this.#state });
   }
 
@@ -56,7 +56,10 @@ class Tags {
   async #send(event) {
     this.#state.add(this.clock.shared(now()), ...JSON.parse(event)); // at once for this process, whatever Redis says
     const time = await this.#add(event);
-    if (time !== AWAY) return this.#pass(time);
+    if (time !== AWAY) {
+      this.#purge(event);
+      return this.#pass(time);
+    }
     this.metrics.tags_queued += 1;
     this.#queue.push(event);
     if (this.#queue.length > QUEUE) this.#revalidateEverything();
@@ -68,6 +71,11 @@ class Tags {
     this.metrics.tags_dropped += this.#queue.length;
     this.#queue = [JSON.stringify([[EVERYTHING], null])];
     this.#state.add(this.clock.shared(now()), [EVERYTHING], null);
+  }
+
+  /** A CDN is told when all instances know: it may ask any of them. */
+  #purge(event) {
+    this.purge?.add(JSON.parse(event)[0]);
   }
 
   /** Returns when `time` is over: what the caller makes now is later than what it has revalidated. */
@@ -87,6 +95,7 @@ class Tags {
       const [event] = this.#queue;
       if ((await this.#add(event)) === AWAY) return;
       if (this.#queue[0] === event) this.#queue.shift();
+      this.#purge(event);
       this.metrics.tags_replayed += 1;
     }
     clearInterval(this.#retry);

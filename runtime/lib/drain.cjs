@@ -11,6 +11,7 @@ function drainOnSigterm(server, instance) {
     instance.draining();
     console.log(`roadbed: draining, ${instance.responses.size} requests in flight`);
     const started = performance.now();
+    exitAfterLastCalls();
     setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS).unref();
     setTimeout(() => cut(server, instance), instance.drainSeconds * 1000).unref();
     server.once("close", () => {
@@ -19,6 +20,17 @@ function drainOnSigterm(server, instance) {
     // With NEXT_MANUAL_SIG_HANDLE and no handler of the app's own, nobody else would end the process.
     if (process.listenerCount("SIGTERM") === 0) server.close(() => process.exit(143));
   });
+}
+
+/** What a CDN has still to be told (cache/purge.cjs) is told before Next.js ends the process. */
+function exitAfterLastCalls() {
+  const { exit } = process;
+  process.exit = (code) => {
+    process.exit = exit;
+    const purge = globalThis[Symbol.for("roadbed.purge")];
+    if (!purge?.pending) return exit(code);
+    purge.flush().finally(() => exit(code));
+  };
 }
 
 /** Shortly before systemd would kill the process: the app's `after()` work still gets its turn. */

@@ -3,6 +3,7 @@
 
 const { Checks } = require("./checks.cjs");
 const { feedWatchdog, notify } = require("./notify.cjs");
+const { markSharable } = require("./sharable.cjs");
 
 class Instance {
   /** Responses that have not ended. */
@@ -59,6 +60,7 @@ class Instance {
     response.once("close", () => this.responses.delete(response));
     if (this.release) response.setHeader("x-roadbed-release", this.release);
     if (this.name) response.setHeader("x-roadbed-instance", this.name);
+    markSharable(response);
     if (this.status === "draining") closeAfter(response);
   }
 

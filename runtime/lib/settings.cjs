@@ -43,6 +43,19 @@ const settings = [
     },
   },
   {
+    name: "assetPrefix",
+    apply(config, env) {
+      const prefix = env.ROADBED_ASSET_PREFIX;
+      if (!prefix) return undefined;
+      // Next.js has made it the base path where a project has one.
+      const own = config.assetPrefix !== (config.basePath ?? "") ? config.assetPrefix : "";
+      if (own) return own === prefix ? undefined : kept("assetPrefix", own);
+      config.assetPrefix = prefix;
+      if (config.images) config.images = { ...config.images, remotePatterns: withPlace(config.images, prefix) };
+      return undefined;
+    },
+  },
+  {
     name: "images.maximumDiskCacheSize",
     apply(config, env) {
       const images = config.images;
@@ -88,6 +101,12 @@ const settings = [
  */
 function usesUseCache({ cacheComponents, experimental = {} }) {
   return Boolean(cacheComponents || experimental.cacheComponents || experimental.useCache || experimental.dynamicIO);
+}
+
+/** Imported images lie there too, and the optimiser may fetch them; server/config.js does so for a project's own. */
+function withPlace({ remotePatterns }, prefix) {
+  const { protocol, hostname, port } = new URL(prefix);
+  return [...(remotePatterns ?? []), { protocol: protocol.slice(0, -1), hostname, port }];
 }
 
 function kept(name, value, consequence = "") {

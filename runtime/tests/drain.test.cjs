@@ -94,3 +94,13 @@ test("connections are kept 75 s unless the environment says otherwise", async (t
   assert.equal(read({}), "75000");
   assert.equal(read({ KEEP_ALIVE_TIMEOUT: "90000" }), "90000");
 });
+
+test("what a CDN has still to be told is told before the process ends", async (t) => {
+  const server = await start(t, { PURGE_MS: "600" });
+  await server.ready();
+  const begun = performance.now();
+  server.child.kill("SIGTERM");
+  assert.equal(await server.exited, 143);
+  assert.ok(performance.now() - begun >= 590);
+  assert.match(server.log(), /told the CDN/);
+});

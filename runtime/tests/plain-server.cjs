@@ -30,6 +30,10 @@ server.on("listening", () => {
   if (process.env.NEXT_MANUAL_SIG_HANDLE) return;
   process.on("SIGTERM", () => server.close(() => process.exit(143)));
 });
+if (process.env.PURGE_MS) {
+  const flush = async () => console.log(await sleep(Number(process.env.PURGE_MS), "told the CDN"));
+  globalThis[Symbol.for("roadbed.purge")] = { pending: true, flush };
+}
 server.listen(Number(process.env.PORT), process.env.HOSTNAME);
 
 function traceLikeALibrary() {

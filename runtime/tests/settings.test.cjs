@@ -95,3 +95,23 @@ test("without handlers nothing changes", () => {
   assert.equal(config.cacheHandler, undefined);
   assert.deepEqual(config.cacheHandlers, { default: undefined });
 });
+
+test("assets come from where the environment says, and the optimiser may fetch imported images there", () => {
+  const own = [{ hostname: "photos.example.com" }];
+  const config = complete({ assetPrefix: "/shop", basePath: "/shop", images: { remotePatterns: own } });
+  assert.deepEqual(applySettings(config, { ROADBED_ASSET_PREFIX: "https://cdn.example.com:8443/x" }), []);
+  assert.equal(config.assetPrefix, "https://cdn.example.com:8443/x");
+  const there = { protocol: "https", hostname: "cdn.example.com", port: "8443" };
+  assert.deepEqual(config.images.remotePatterns, [...own, there]);
+  assert.equal(own.length, 1, "the project's own list is not changed in place");
+});
+
+test("the app's own asset prefix wins", () => {
+  const config = complete({ assetPrefix: "https://mine.example.com", basePath: "" });
+  assert.deepEqual(applySettings(config, { ROADBED_ASSET_PREFIX: "https://cdn.example.com" }), [
+    "kept the app's own assetPrefix (https://mine.example.com)",
+  ]);
+  assert.equal(config.assetPrefix, "https://mine.example.com");
+  const same = complete({ assetPrefix: "https://mine.example.com", basePath: "" });
+  assert.deepEqual(applySettings(same, { ROADBED_ASSET_PREFIX: "https://mine.example.com" }), []);
+});

@@ -109,6 +109,12 @@ def hosts(request: pytest.FixtureRequest) -> dict[str, testinfra.host.Host]:
 
 
 @pytest.fixture(scope="session")
+def contexts(request: pytest.FixtureRequest) -> dict[str, Context]:
+    """What the deploys knew about every host that answered."""
+    return dict(_verification(request.config).contexts)
+
+
+@pytest.fixture(scope="session")
 def replicas(request: pytest.FixtureRequest, hosts: dict[str, testinfra.host.Host]) -> Iterator[list[Replica]]:
     """Every running instance of the app on all hosts, each with a client that asks it and nobody else."""
     verification = _verification(request.config)

@@ -9,6 +9,7 @@ from testinfra.host import Host
 
 from roadbed.checks.instances import active_ports, active_slot, active_units, exposure, health, pid, show
 from roadbed.deploys.app import DRAIN_MARGIN
+from roadbed.deploys.cdn import stop_margin
 from roadbed.deploys.context import Context
 from roadbed.deploys.environment import instance_addresses, jemalloc
 
@@ -87,9 +88,10 @@ def test_memory_limit(host: Host, ctx: Context) -> None:
 
 def test_drain(host: Host, ctx: Context) -> None:
     """A stopping instance has the time to finish the longest request."""
+    wanted = ctx.inventory.app.drain + DRAIN_MARGIN + stop_margin(ctx)
     for unit in active_units(ctx, host):
         parts = re.findall(r"([0-9.]+)(h|min|ms|us|s)", show(host, unit, "TimeoutStopUSec"))
-        assert sum(float(number) * SECONDS[unit_] for number, unit_ in parts) == ctx.inventory.app.drain + DRAIN_MARGIN
+        assert sum(float(number) * SECONDS[unit_] for number, unit_ in parts) == wanted
 
 
 def test_environment_file(host: Host, ctx: Context) -> None:

@@ -84,7 +84,9 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     (tmp_path / "project/package.json").write_text("{}")
     project = Project(tmp_path / "project", Path(), "npm", "package-lock.json", "16.4.6", {})
     tools: Any = SimpleNamespace(build=SimpleNamespace(version="24.21.0"), node=Path(sys.executable), npm=["true"])
-    app: Any = SimpleNamespace(name="shop", env={"PLAIN": "1", "NODE_ENV": "production"})
+    app: Any = SimpleNamespace(
+        name="shop", env={"PLAIN": "1", "NODE_ENV": "production"}, cdn=SimpleNamespace(asset_prefix=None)
+    )
     made = make_job(app, project, tools, base64.b64encode(bytes(32)), lambda text: None)
     prepare(made)
     return made
