@@ -4,12 +4,16 @@ A mutation is made on the running machines by hand, as a mistake or another tool
 """
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 
+import httpx
 import pytest
 
 from .conftest import Grown, Stack
+from .visit import Site
 
 pytestmark = pytest.mark.mutation
 WEB, APP, DATA = "fleet-web", "fleet-app2", "fleet-data"
@@ -83,6 +87,16 @@ def test_values_as_text(grown: Grown) -> None:
         assert "A binary answer" in red(grown.stack, "revalidation")
 
 
+def test_images_of_every_instance(grown: Grown) -> None:
+    """Row 5: without the image cache and its one instance for each variant, Sharp runs again and again."""
+    flag = "/var/lib/roadbed/storefront/route/edge.images"
+    grown.stack.ssh(WEB, f"rm {flag}")
+    try:
+        assert "Sharp" in red(grown.stack, "image_work")
+    finally:
+        grown.stack.ssh(WEB, f"touch {flag}")
+
+
 def test_another_action_key(grown: Grown) -> None:
     """Row 6: an instance with another key cannot read what pages of the others have encrypted."""
     key = 'NEXT_SERVER_ACTIONS_ENCRYPTION_KEY="MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="'
@@ -106,6 +120,13 @@ def test_buffering(grown: Grown) -> None:
         assert "nginx passes every piece on at once" in red(grown.stack, "streaming")
 
 
+def test_past_the_pool(grown: Grown) -> None:
+    """Row 9: instances that go to PostgreSQL directly, with pools of their own, open more than it can bear."""
+    direct = '\'s|:6432/storefront"|:5432/storefront?sslmode=no-verify"|; s/(POOL_MAX=)"5"/\\1"100"/\''
+    with environment(grown.stack, direct):
+        assert "500 requests at once" in red(grown.stack, "pool")
+
+
 def test_one_redis_for_all(grown: Grown) -> None:
     """Row 10: a durable instance that may evict is found out."""
     ask = 'REDISCLI_AUTH="$(cat /etc/roadbed/redis.auth)" redis-cli --user roadbed -p 6380 config set maxmemory-policy'
@@ -114,6 +135,36 @@ def test_one_redis_for_all(grown: Grown) -> None:
         assert "noeviction" in red(grown.stack, "redis")
     finally:
         grown.stack.ssh(DATA, f"{ask} noeviction")
+
+
+def hanging(stack: Stack, host: str) -> int:
+    """How many of 24 requests, three at a time, get no answer within 2 s while one instance of ``host`` is frozen."""
+    unit = stack.ssh(host, INSTANCES).split()[0]
+    stack.ssh(host, f"systemctl kill -s STOP {unit}")
+    try:
+        time.sleep(10)  # by then it is passed over
+        with Site(stack.address(WEB)) as site, ThreadPoolExecutor(3) as pool:
+            return sum(pool.map(lambda _: _is_late(site), range(24)))
+    finally:
+        stack.ssh(host, f"systemctl kill -s CONT {unit}")
+        time.sleep(4)
+
+
+def _is_late(site: Site) -> bool:
+    try:
+        return site.get("/api/info", timeout=2).status_code != 200
+    except httpx.TimeoutException:
+        return True
+
+
+def test_nobody_looks_after_the_instances(grown: Grown) -> None:
+    """Row 12: an instance that hangs is passed over, and without the service that sees to it requests hang too."""
+    assert hanging(grown.stack, APP) == 0
+    grown.stack.ssh(WEB, "systemctl stop roadbed-health")
+    try:
+        assert hanging(grown.stack, APP) > 0
+    finally:
+        grown.stack.ssh(WEB, "systemctl start roadbed-health")
 
 
 def test_all_is_as_it_was(grown: Grown) -> None:
