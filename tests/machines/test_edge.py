@@ -126,7 +126,7 @@ def test_second_run_has_nothing_to_do(stack: Stack) -> None:
 
 def test_images_of_public_belong_to_their_release(stack: Stack, sites: list[Site]) -> None:
     """A file of public may change under its name, a file with its hash in the name cannot."""
-    hashed = re.search(r"/_next/image\?url=%2F_next%2Fstatic%2Fmedia%2F[^\"]+", sites[0].get("/gallery").text)
+    hashed = re.search(r"/_next/image\?url=%2F_next%2Fstatic%2Fmedia%2F[^\" ]+", sites[0].get("/gallery").text)
     assert hashed
     for path in (hashed[0].replace("&amp;", "&"), "/_next/image?url=%2Fimages%2Fgauge.png&w=64&q=75"):
         assert sites[0].get(path, headers={"Accept": "image/webp"}).status_code == 200
@@ -202,8 +202,8 @@ def test_the_cdn_is_told_when_no_proxy_has_the_old_page(stack: Stack, sites: lis
     took = time.time() - began
     call = waited(stack, path)
     print(f"revalidated in {took:.3f} s, told after {call['at'] - began:.2f} s")
-    assert took < 1
-    assert PAGE_SECONDS <= call["at"] - began < PAGE_SECONDS + 3
+    assert took < PAGE_SECONDS - 1
+    assert PAGE_SECONDS <= call["at"] - began < PAGE_SECONDS + 6
     assert (call["path"], call["authorization"]) == ("/url", "Bearer of-the-cdn")
     assert (call["app"], call["everything"], call["tags"]) == ("storefront", False, [])
     assert sum(path in one["paths"] for one in told(stack)) == 1
