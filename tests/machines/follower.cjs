@@ -15,9 +15,10 @@ async function openDurable(env) {
       const [host, port] = one.split(":");
       return { host, port: Number(port) };
     }),
-    sentinelClientOptions: login,
+    // Without these, a host that is gone without a word is noticed late.
+    scanInterval: 5_000,
+    sentinelClientOptions: { ...login, socket: { connectTimeout: 1_000 } },
     nodeClientOptions: login,
-    scanInterval: 1_000, // else a host that is gone without a word is noticed late
   });
   sentinel.on("error", () => {}).on("client-error", () => {});
   return sentinel.connect();
