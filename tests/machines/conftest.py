@@ -186,7 +186,11 @@ def grown(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.
     stack = make_stack(tmp_path_factory.mktemp("fleet"), specs)
     for name, (_, _, roles) in FLEET.items():
         stack.data["hosts"][name]["roles"] = roles
-    stack.write(nginx={"limits": {"requests": 1000, "burst": 1000}}, redis={"cache_memory": 128, "durable_memory": 64})
+    stack.write(
+        app={"migrate": "npm run migrate"},
+        nginx={"limits": {"requests": 1000, "burst": 1000}},
+        redis={"cache_memory": 128, "durable_memory": 64},
+    )
     results = {"phase1": stack.converge()}
     with Visitors(stack.address("fleet-web"), "shop.example.test") as visitors:
         for phase in ("phase2", "phase3"):
