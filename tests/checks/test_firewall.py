@@ -46,8 +46,16 @@ def _openings_in(lines: list[str]) -> list[tuple[str, str, list[str]]]:
         match = re.match(r"(?:ip6? saddr (?:\{ (?P<many>[^}]*) \}|(?P<one>\S+)) )?(tcp|udp) dport (\S+)", line)
         assert match, f"not a rule of Roadbed: {line}"
         sources = [item for item in (match["many"] or match["one"] or "").split(", ") if item]
-        found.append((match[3], match[4], sorted(str(ipaddress.ip_network(source)) for source in sources)))
+        found.append((match[3], match[4], sorted(str(network) for item in sources for network in _networks(item))))
     return sorted(found)
+
+
+def _networks(text: str) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """nftables lists neighbours that are no network together as a range."""
+    first, _, last = text.partition("-")
+    if last:
+        return ipaddress.summarize_address_range(ipaddress.ip_address(first), ipaddress.ip_address(last))
+    return iter((ipaddress.ip_network(text),))
 
 
 def test_rules_are_the_inventory(host: Host, ctx: Context) -> None:
