@@ -230,7 +230,7 @@ def test_secrets_stay_where_they_belong(stack: Stack) -> None:
 
 
 def test_check_and_verify_say_why_there_is_no_database(stack: Stack) -> None:
-    """A database that is away, and one that refuses the password: the reason, which clients of PgBouncer do not hear."""
+    """Away, or refusing the password: the reason, of which clients of PgBouncer do not hear."""
     stack.ssh(HOST, "systemctl stop postgresql@17-main")
     assert "127.0.0.1:5432 cannot be reached from here: Connection refused" in stack.provision("check").stderr
     stack.ssh(HOST, "systemctl start postgresql@17-main")
