@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from roadbed.deploys import pgbouncer, postgres, redis, redis_users
-from roadbed.deploys.context import Context
-from roadbed.deploys.database import Endpoint, parse
+from roadbed.deploys.context import ROADMAP, Context
+from roadbed.deploys.database import Endpoint, endpoint, parse
 from roadbed.deploys.peers import INSTANCES, PORTS, clients, networks_of
 from roadbed.deploys.urls import has_database, pooled, prepared_note
 
@@ -16,6 +16,8 @@ from .session import Session
 
 CONNECT_SECONDS = 5
 ACCEPTED = "accepted"
+EXTERNAL = ("Let this host in there, or mend the URL", "Set the right URL: provision secrets set database_url")
+OWN = ("See systemctl status postgresql on its host, or run the phase again", "Run the phase again")
 POOL_SIZE = {
     "postgres": "; it opens 10 connections an instance unless the app says max: Number(process.env.DATABASE_POOL_MAX)",
     "pg": "; it opens 10 connections an instance unless the app says max: Number(process.env.DATABASE_POOL_MAX)",
@@ -61,7 +63,11 @@ def sums(ctx: Context) -> Iterator[Row]:
         yield _row("pool", lambda: pgbouncer.pools(ctx).explain())
         number = ".".join(str(part) for part in pgbouncer.version(ctx))
         note = prepared_note(ctx) if pooled(ctx) else ""
-        yield "pgbouncer", "warning" if note else "ok", note or f"{number}: prepared statements work"
+        yield (
+            "pgbouncer",
+            "warning" if note else "ok",
+            note.removeprefix("pgbouncer: ") or f"{number}: prepared statements work",
+        )
     for role in PORTS:
         try:
             networks_of(ctx, clients(ctx, role), f"ports of the role {role}")
@@ -83,19 +89,28 @@ def _redis(ctx: Context) -> str:
 
 
 def _elsewhere(session: Session, ctx: Context) -> Iterator[Row]:
-    """Services of the user's own, asked from the hosts that use them."""
+    """Services that this host uses: those of the user's own, and the stack's database once there has to be one."""
     inventory, roles = ctx.inventory, set(ctx.host.roles)
     if inventory.postgres.external and roles & {"app", "pooler"}:
         try:
-            yield _database(session, parse(ctx.secret("database_url")))
+            yield log_in(session, parse(ctx.secret("database_url")))
         except (ValueError, InventoryError) as error:
             yield "database", "error", str(error)
+    if "pooler" in roles and inventory.with_role("database") and _installed(ctx):
+        what, level, message = log_in(session, endpoint(ctx, ctx.name), OWN)
+        yield what, "warning" if level == "error" else level, message
     if inventory.redis.external and "app" in roles:
         for name in INSTANCES:
             try:
                 yield _reach(session, f"redis {name}", *_address(ctx.secret(f"redis_{name}_url"), name))
             except (ValueError, InventoryError) as error:
                 yield f"redis {name}", "error", str(error)
+
+
+def _installed(ctx: Context) -> bool:
+    """Whether an earlier run has brought the stack's own database."""
+    own = not ctx.inventory.postgres.external
+    return own and ctx.me.phase in ROADMAP and ROADMAP.index(ctx.me.phase) >= ROADMAP.index("phase2")
 
 
 def _address(url: str, name: str) -> tuple[str, int]:
@@ -112,39 +127,38 @@ def _address(url: str, name: str) -> tuple[str, int]:
     return host, port
 
 
-def _reach(session: Session, what: str, host: str, port: int) -> Row:
+def _reach(session: Session, what: str, host: str, port: int, out: str = "Let this host in there") -> Row:
     """Whether the host gets a TCP connection. bash has what it needs for that on a machine without clients."""
     attempt = f": </dev/tcp/{host}/{port}"
     result = session.run(f"timeout {CONNECT_SECONDS} bash -c {shlex.quote(attempt)}", check=False)
     if result.ok:
         return what, "ok", f"{host}:{port} can be reached"
     reason = result.err.strip().splitlines()[0].rpartition(": ")[2] if result.err.strip() else "no answer"
-    return (
-        what,
-        "error",
-        f"{host}:{port} cannot be reached from here: {reason}. Let this host in there, or mend the URL",
-    )
+    return what, "error", f"{host}:{port} cannot be reached from here: {reason}. {out}"
 
 
-def _database(session: Session, database: Endpoint) -> Row:
-    """Whether the database lets its user in; without psql on the host only whether it can be reached."""
-    reached = _reach(session, "database", database.host, database.port)
+def log_in(session: Session, database: Endpoint, ways_out: tuple[str, str] = EXTERNAL) -> Row:
+    """Whether the database lets its user in; without psql on the host only whether it can be reached.
+
+    ``ways_out``: what to do when it cannot be reached, and when it lets nobody in.
+    """
+    reached = _reach(session, "database", database.host, database.port, ways_out[0])
     if reached[1] != "ok":
         return reached
     settings = {
         "PGHOST": database.host,
         "PGPORT": str(database.port),
         "PGUSER": database.user,
+        "PGPASSWORD": database.password,
         "PGDATABASE": database.name,
         "PGSSLMODE": database.tls,
         "PGSSLROOTCERT": "/etc/ssl/certs/ca-certificates.crt" if database.tls.startswith("verify") else "",
         "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
     }
     given = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items() if value)
-    script = (
-        "( if ! command -v psql >/dev/null; then echo absent; exit; fi; IFS= read -r PGPASSWORD; "
-        f"export PGPASSWORD {given}; psql -X -w -A -t -c \"SELECT '{ACCEPTED}'\" "
-        f") <<'ROADBED_END'\n{database.password}\nROADBED_END"
+    script = (  # read by the root shell from its standard input, so the password is no argument of anything
+        f"( if ! command -v psql >/dev/null; then echo absent; exit; fi; cd /; export {given}; "
+        f"psql -X -w -A -t -c \"SELECT '{ACCEPTED}'\" </dev/null )"
     )
     result = session.run_words([script], timeout=4 * CONNECT_SECONDS)[0]
     if result.out.strip() == "absent":
@@ -152,5 +166,5 @@ def _database(session: Session, database: Endpoint) -> Row:
     if result.out.strip() == ACCEPTED:
         return "database", "ok", f"{reached[2]}, and lets {database.user} in"
     said = (result.err.strip().splitlines() or ["no answer"])[-1].rpartition("FATAL:")[2].strip()
-    out = "Set the right URL: provision secrets set database_url"
-    return "database", "error", f"{database.host}:{database.port} does not let {database.user} in: {said}. {out}"
+    where = f"{database.host}:{database.port}"
+    return "database", "error", f"{where} does not let {database.user} in: {said}. {ways_out[1]}"

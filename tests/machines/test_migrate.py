@@ -229,6 +229,22 @@ def test_secrets_stay_where_they_belong(stack: Stack) -> None:
     assert password not in stack.ssh(HOST, "cat /etc/roadbed/tables/env")
 
 
+def test_check_and_verify_say_why_there_is_no_database(stack: Stack) -> None:
+    """Away, or refusing the password: the reason, of which clients of PgBouncer do not hear."""
+    stack.ssh(HOST, "systemctl stop postgresql@17-main")
+    assert "127.0.0.1:5432 cannot be reached from here: Connection refused" in stack.provision("check").stderr
+    stack.ssh(HOST, "systemctl start postgresql@17-main")
+    psql(stack, "ALTER ROLE tables PASSWORD 'other'")
+    stack.ssh(HOST, "systemctl restart pgbouncer")
+    reason = '127.0.0.1:5432 does not let tables in: password authentication failed for user "tables"'
+    assert reason in stack.provision("check").stderr
+    red = json.loads(stack.provision("verify", "--only", "pgbouncer", "--json", code=5).stdout)["checks"]
+    problems = {item["claim"]: item["problem"] for item in red if not item["passed"]}
+    assert reason in problems["PgBouncer gets through to the database and is let in"]
+    assert operations(stack.converge(phase="phase2"), "changed") == ["Mend the database and its users"]
+    assert "127.0.0.1:5432 can be reached, and lets tables in" in stack.provision("check").stderr
+
+
 def test_a_release_file_cannot_migrate(stack: Stack) -> None:
     """Said before any host is asked, with both ways out; without the command the file is deployed."""
     source, file = stack.data["app"]["source"], stack.folder / "release.tar.gz"

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -198,6 +199,18 @@ def test_a_wrong_password(ask: Callable[..., Any], listening: int) -> None:
     assert found.level == "error"
     assert 'does not let me in: password authentication failed for user "me". Set the right URL' in found.message
     assert PASSWORD not in found.message
+
+
+@pytest.mark.parametrize(("phase", "asked"), [("", False), ("phase1", False), ("phase2", True), ("phase3", True)])
+def test_the_stacks_own_database_is_asked_once_it_has_to_be_there(make: Make, phase: str, asked: bool) -> None:
+    """A database that is away is what the next run mends: no error."""
+    ctx = make({"postgres_app_password": "secret"})
+    ctx = replace(ctx, facts={name: replace(facts, phase=phase) for name, facts in ctx.facts.items()})
+    away: Any = SimpleNamespace(run=lambda *_, **__: Result(1, "", "bash: connect: Connection refused\nbash: line 1"))
+    found = [finding for finding in check_data(away, ctx) if finding.what == "database"]
+    assert [finding.level for finding in found] == ["warning"] * asked
+    if asked:
+        assert "127.0.0.1:5432 cannot be reached from here: Connection refused. See systemctl" in found[0].message
 
 
 def test_urls_that_are_none_or_not_stored(make: Make) -> None:
