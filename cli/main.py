@@ -138,6 +138,46 @@ def rehearse(
     run(phase, inventory, keep=keep, folder=report, as_json=as_json)
 
 
+@app.command(epilog="Examples:  provision backup -i prod  |  provision backup -i prod --download shop.backup.age")
+def backup(
+    inventory: Inventory = None,
+    download: Annotated[Path | None, typer.Option(help="Fetch a copy into this file, encrypted like secrets.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="With --download: a tar file, not encrypted.")] = False,
+    as_json: Json = False,
+    ask_sudo_password: AskSudo = False,
+) -> None:
+    """Make a backup of the database now, as every night."""
+    from .restore import backup as run
+
+    run(inventory, download, plain=plain, as_json=as_json, ask_sudo_password=ask_sudo_password)
+
+
+@app.command(
+    epilog="Examples:  provision restore -i prod  |  provision restore -i prod --check  |  "
+    "provision restore 20261124T023000Z -i prod --into shop_then  |  "
+    "provision restore 20261124T023000Z -i prod --replace"
+)
+def restore(
+    backup: Annotated[str | None, typer.Argument(help="Name of a backup. --check without it: the newest.")] = None,
+    inventory: Inventory = None,
+    check: Annotated[bool, typer.Option("--check", help="Restore it into a scratch database and compare.")] = False,
+    into: Annotated[str | None, typer.Option(help="Restore it into a new database of this name, and keep it.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of the live database.")] = False,
+    upload: Annotated[Path | None, typer.Option(help="Put a downloaded copy back among the backups.")] = None,
+    as_json: Json = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --replace: do not ask.")] = False,
+    ask_sudo_password: AskSudo = False,
+) -> None:
+    """List the backups of the database, check one, or restore it. Without an option: list.
+
+    --replace makes a backup of the present state first, restores beside it, compares, and then swaps the two.
+    """
+    from .restore import Wanted
+    from .restore import restore as run
+
+    run(inventory, Wanted(backup, check, into, replace, upload, yes, as_json, ask_sudo_password))
+
+
 def main() -> None:
     """Entry point: expected errors become one message and an exit code; anything else is a defect with a traceback."""
     from roadbed.engine.errors import RoadbedError

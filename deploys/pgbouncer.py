@@ -24,9 +24,9 @@ ADMIN = "roadbed"
 PORT = PORTS["pooler"][0]
 FOLDER = "/etc/pgbouncer"
 CHECK = "/usr/local/lib/roadbed/pgbouncer-check"
-RECONNECT = (
-    f"cd / && runuser -u postgres -- psql -X -q -h /run/postgresql -p {PORT} -U pgbouncer pgbouncer -c RECONNECT"
-)
+CONSOLE = f"runuser -u postgres -- psql -X -q -h /run/postgresql -p {PORT} -U pgbouncer pgbouncer -c"
+"""Shell text before a command of PgBouncer's console, run in a folder that postgres may enter."""
+RECONNECT = f"cd / && {CONSOLE} RECONNECT"
 """Shell text for after a migration: server connections are replaced as they come free, and with them what they
 remember of the old schema ("cached plan must not change result type")."""
 VERSIONS = {"jammy": (1, 16), "bookworm": (1, 18), "noble": (1, 22)}

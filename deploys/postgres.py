@@ -27,6 +27,7 @@ VERSIONS = {"jammy": "14", "bookworm": "15", "noble": "16", "trixie": "17", "res
 SQL_FILE = "/etc/roadbed/postgres.sql"
 BACKUP = "/usr/local/lib/roadbed/backup"
 RESTORE_CHECK = "/usr/local/lib/roadbed/restore-check"
+SWAP = "/usr/local/lib/roadbed/swap-database"
 BACKUPS = "/var/backups/roadbed"
 TIMER = "roadbed-backup.timer"
 WRONG_RULES = "SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL"
@@ -220,8 +221,13 @@ def _backup(ctx: "Context") -> None:
     folder = f"{BACKUPS}/{ctx.inventory.app.name}"
     files.directory(name=f"Create {BACKUPS}", path=BACKUPS, user="root", group="postgres", mode="750")
     files.directory(name=f"Create {folder}", path=folder, user="postgres", group="postgres", mode="700")
-    values: dict[str, Any] = {"database": database_name(ctx), "folder": folder}
-    for script in (BACKUP, RESTORE_CHECK):
+    values: dict[str, Any] = {
+        "database": database_name(ctx),
+        "owner": owner_name(ctx),
+        "folder": folder,
+        "sql": SQL_FILE,
+    }
+    for script in (BACKUP, RESTORE_CHECK, SWAP):
         write_template("postgres", script, ctx, values=values, mode="755", validate="bash -n {file}")
     values = {"backup": BACKUP, "folder": folder}
     for unit in ("roadbed-backup.service", TIMER):

@@ -148,15 +148,10 @@ class Session:
 
         Raises OperationFailed, with what the host said, and leaves no part of the file behind.
         """
-        self.answers.forget()
-        channel = self._open_channel()
-        channel.settimeout(UPLOAD_SECONDS)
-        prefix, place = self._become.replace("exec ", "", 1), shlex.quote(remote)
-        channel.exec_command(f"{prefix} -c {shlex.quote(f'umask 077; cat > {place} || {{ rm -f {place}; exit 1; }}')}")
+        place = shlex.quote(remote)
+        channel = self.start(f"umask 077; cat > {place} || {{ rm -f {place}; exit 1; }}")
         with self._broken_is_unreachable(), local.open("rb") as file:
             try:
-                if self._sudo_password is not None:
-                    channel.sendall(self._sudo_password.encode() + b"\n")
                 while piece := file.read(1 << 18):
                     channel.sendall(piece)
                     if progress:
@@ -169,6 +164,17 @@ class Session:
             if channel.recv_exit_status() != 0:
                 raise OperationFailed(f"{self.name}: {remote} was not written: {said.decode(errors='replace').strip()}")
         channel.close()
+
+    def start(self, command: str) -> paramiko.Channel:
+        """A channel of its own on which ``command`` runs as root, for what goes or comes in a stream."""
+        self.answers.forget()
+        channel = self._open_channel()
+        channel.settimeout(UPLOAD_SECONDS)
+        with self._broken_is_unreachable():
+            channel.exec_command(f"{self._become.removeprefix('exec ')} -c {shlex.quote(command)}")
+            if self._sudo_password is not None:
+                channel.sendall(self._sudo_password.encode() + b"\n")
+        return channel
 
     def close(self) -> None:
         """Ends the shell and the connection."""

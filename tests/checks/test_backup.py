@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from testinfra.host import Host
@@ -36,9 +37,10 @@ def test_timer(host: Host) -> None:
 
 def test_newest_is_young(host: Host, folder: str, measure: Callable[..., None]) -> None:
     """The newest backup is not older than 26 hours."""
-    newest = host.check_output(f"stat -c %Y {folder}/*.dump | sort -n | tail -n 1")
+    newest = host.check_output(f"ls {folder} | grep -E '^[0-9TZ]+[.]dump$' | sort | tail -n 1")
+    made = datetime.strptime(newest, "%Y%m%dT%H%M%SZ.dump").replace(tzinfo=UTC).timestamp()
     now = host.check_output("date +%s")
-    measure("age of the newest backup", (int(now) - int(newest)) / 3600, "h", 26)
+    measure("age of the newest backup", (int(now) - made) / 3600, "h", 26)
 
 
 def test_newest_can_be_restored(host: Host, ctx: Context, folder: str, measure: Callable[..., None]) -> None:
@@ -57,7 +59,7 @@ def test_closed_to_others(host: Host, folder: str) -> None:
     """Backups are readable by the database's own user alone, and none is half written."""
     assert host.check_output(f"stat -c '%a %U' {folder}") == "700 postgres"
     assert set(host.check_output(f"stat -c '%a %U' {folder}/*").splitlines()) == {"600 postgres"}
-    assert host.check_output(f"ls -A {folder} | grep -v -E '^[0-9TZ]+[.](dump|rows)$' || true") == ""
+    assert host.check_output(f"ls -A {folder} | grep -v -E '^[0-9TZ]+[.](dump|rows|info|checked)$' || true") == ""
 
 
 def test_old_ones_go(host: Host, ctx: Context, folder: str) -> None:

@@ -1,14 +1,10 @@
 """The data tier on two hosts: what a full cache, killed servers, a reboot and meddling leave behind."""
 
-import json
 import secrets
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -17,12 +13,11 @@ from roadbed.checks.pgwire import PgClient, PgError
 from roadbed.checks.resp import RedisClient, RedisError
 from roadbed.deploys.redis import bytes_of
 from roadbed.engine.secrets import Secrets
-from roadbed.machines import nspawn
 from roadbed.machines.model import MachineSpec
 
 from .conftest import Stack, make_stack, spec
+from .data_access import converge, tunnel
 
-SCRIPT = str(Path(__file__).with_name("data_tier.py"))
 COMPONENTS = ("base", "firewall", "redis", "postgres", "pgbouncer")
 DATA, APP = "data-12", "data-13"
 CACHE_MB, DURABLE_MB = 48, 32
@@ -43,12 +38,7 @@ def stack(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.
 
 
 def _converge(stack: Stack, *components: str) -> dict[str, Any]:
-    words = [sys.executable, SCRIPT, str(stack.path), *(components or COMPONENTS)]
-    done = subprocess.run(
-        words, capture_output=True, text=True, check=True, timeout=600, cwd=stack.folder, env=stack.environment
-    )
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return converge(stack, *(components or COMPONENTS))
 
 
 @pytest.fixture
@@ -58,31 +48,13 @@ def secret(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str
     return Secrets(stack.path.with_name("stack.secrets.age")).get
 
 
-@contextmanager
-def _tunnel(host: str, port: int) -> Iterator[int]:
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        here = int(free.getsockname()[1])
-    ssh = [*nspawn.ssh_command(host, user="root")]
-    words = [ssh[0], "-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{here}:127.0.0.1:{port}", *ssh[1:]]
-    with subprocess.Popen(words) as tunnel:
-        try:
-            for _ in range(100):
-                with closing(socket.socket()) as probe:
-                    if probe.connect_ex(("127.0.0.1", here)) == 0:
-                        break
-                time.sleep(0.05)
-            yield here
-        finally:
-            tunnel.terminate()
-
-
 @pytest.fixture
 def redis(secret: Callable[[str], str]) -> Iterator[Callable[[str], RedisClient]]:
     """``redis("cache")``: a connection to an instance as the app."""
     with ExitStack() as opened:
 
         def connect(instance: str) -> RedisClient:
-            port = opened.enter_context(_tunnel(DATA, {"cache": 6379, "durable": 6380}[instance]))
+            port = opened.enter_context(tunnel(DATA, {"cache": 6379, "durable": 6380}[instance]))
             return opened.enter_context(RedisClient(port, "storefront", secret(f"redis_{instance}_password")))
 
         yield connect
@@ -91,7 +63,7 @@ def redis(secret: Callable[[str], str]) -> Iterator[Callable[[str], RedisClient]
 @pytest.fixture
 def pooled(secret: Callable[[str], str]) -> Iterator[Callable[[], PgClient]]:
     """``pooled()``: a connection through PgBouncer as the app."""
-    with _tunnel(APP, 6432) as port, ExitStack() as opened:
+    with tunnel(APP, 6432) as port, ExitStack() as opened:
         password = secret("postgres_app_password")
         yield lambda: opened.enter_context(PgClient(port, "storefront", password, "storefront"))
 
@@ -253,6 +225,6 @@ def test_all_comes_back_after_a_reboot(
     for port in (6379, 6380, 5432):
         command = f"for i in $(seq 60); do timeout 3 bash -c ': </dev/tcp/{stack.address(DATA)}/{port}' && exit 0; done"
         stack.ssh(APP, f"{command}; exit 1")
-    with _tunnel(APP, 6432):
+    with tunnel(APP, 6432):
         pass
     assert _converge(stack) == {"failed": {}, "changed": []}

@@ -16,6 +16,8 @@ COMMANDS = [
     ["check"],
     ["verify"],
     ["rehearse"],
+    ["backup"],
+    ["restore"],
     ["init"],
     ["inventory", "show"],
     ["inventory", "schema"],

@@ -20,6 +20,12 @@ from roadbed.deploys.render import render
 
 Make = Callable[..., Any]
 SECRETS = {name: f"{name}/+:@?" for name in (*redis.SECRETS, *postgres.SECRETS, *pgbouncer.SECRETS)}
+DATABASE = {
+    "database": "shop",
+    "owner": "shop_owner",
+    "folder": "/var/backups/roadbed/shop",
+    "sql": "/etc/roadbed/postgres.sql",
+}
 SPREAD = {
     "web-1": {"address": "192.0.2.10", "private": "10.0.0.10", "roles": ["web"]},
     "app-1": {"address": "192.0.2.11", "private": "10.0.0.11", "roles": ["app"]},
@@ -201,8 +207,9 @@ def test_state_of_the_users(make: Make) -> None:
     [
         ("redis", redis_users.CHECK, {}),
         ("pgbouncer", pgbouncer.CHECK, {}),
-        ("postgres", postgres.BACKUP, {"database": "shop", "folder": "/var/backups/roadbed/shop"}),
-        ("postgres", postgres.RESTORE_CHECK, {"database": "shop", "folder": "/var/backups/roadbed/shop"}),
+        ("postgres", postgres.BACKUP, DATABASE),
+        ("postgres", postgres.RESTORE_CHECK, DATABASE),
+        ("postgres", postgres.SWAP, DATABASE),
     ],
 )
 def test_scripts_are_sound_shell(make: Make, component: str, script: str, values: dict[str, str]) -> None:
