@@ -1,5 +1,5 @@
 # One-word doors. `make rehearse` and `make test` work on a bare Debian machine with python3, make and sudo or root.
-.PHONY: help setup rehearse test test-unit test-machines test-kill lint bench build clean
+.PHONY: help setup rehearse test test-unit test-machines test-kill lint bench bench-cache build clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +35,10 @@ lint: ## ruff, mypy --strict, shellcheck.
 bench: ## No-op phase1 against stock pyinfra, side by side on a machine of its own.
 	@scripts/setup
 	@.venv/bin/python benchmarks/noop.py
+
+bench-cache: ## The shared cache with 100 entries beside 100 000: latencies and their ratios.
+	@scripts/setup --tests
+	@.venv/bin/python benchmarks/cache.py
 
 build: ## Wheel and sdist in dist/.
 	@scripts/setup --unit
