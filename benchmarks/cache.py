@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,10 @@ def compare(entries: tuple[int, ...] = ENTRIES, rounds: int = 20) -> list[dict[s
     """What was measured for each count of entries, in its order; times in ms. See the end of ``cache.cjs``."""
     node, handler = tools()
     words = [str(node), str(HERE / "cache.cjs"), str(handler), str(rounds), *map(str, entries)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"cache.cjs failed. Redis is needed: apt-get install redis-tools\n{done.stderr}")
+        raise SystemExit(f"cache.cjs failed. It needs Redis, which scripts/setup --tests brings\n{done.stderr}")
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 

@@ -56,10 +56,7 @@ def find_build(project: Path) -> BuildInfo:
     """The finished build in ``project``. Raises BuildFailed when there is none that can be served."""
     dist = find_dist(project)
     if not (dist / BUILD_INFO).is_file():
-        raise BuildFailed(
-            f"app/source: the build of {project} left no {BUILD_INFO}. "
-            "The build log says why, in lines that begin with roadbed:"
-        )
+        raise BuildFailed(f"app/source: the build of {project} left no {BUILD_INFO}. See the build log")
     info = BuildInfo(json.loads((dist / BUILD_INFO).read_text()), dist)
     if not (dist / "standalone" / info.server / "server.js").is_file():
         raise BuildFailed(
@@ -90,13 +87,18 @@ def lay_out(info: BuildInfo, project: Path, tree: Path) -> list[str]:
             (meta / "seed" / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(tree / path, meta / "seed" / path)
     runtime_files.copy_server(meta / "runtime")
-    for name in ("static", "public"):  # where nginx finds them, whatever the project's folders are called
-        inside = PurePosixPath("..", "app", info.server, info.dist_name if name == "static" else "", name)
-        (meta / name).symlink_to(inside)
+    _link(meta / "static", server / info.dist_name / "static")  # where nginx finds them
     (server / "public").mkdir(exist_ok=True)
+    _link(meta / "public" / info.data["basePath"].strip("/"), server / "public")
     (meta / "start").write_text(START.format(server=info.server))
     (meta / "start").chmod(0o755)
     return writable
+
+
+def _link(place: Path, target: Path) -> None:
+    """A relative link, in folders that are made where they lack."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(os.path.relpath(target, place.parent))
 
 
 def describe(tree: Path, public: tuple[str, ...]) -> tuple[dict[str, FileEntry], dict[str, str]]:

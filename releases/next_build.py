@@ -79,11 +79,11 @@ def _next_build(job: Job, release: str, log: BuildLog) -> None:
     command, title = _build_command(job)
     job.say(f"Building with Next.js {job.project.next_version}: {title}")
     run(command, folder=job.folder, env=environment(job, ours), log=log, title=title)
+    dist = find_dist(job.folder)
     if not adapters:
-        dist = find_dist(job.folder)
         old_versions.embed_key(dist, job.key)
-        describe = [str(job.toolchain.node), str(job.work / "runtime/describe.cjs"), str(job.folder), str(dist)]
-        run(describe, folder=job.folder, env=environment(job, {}), log=log, title="node describe.cjs")
+    describe = [str(job.toolchain.node), str(job.work / "runtime/describe.cjs"), str(job.folder), str(dist)]
+    run(describe, folder=job.folder, env=environment(job, {}), log=log, title="node describe.cjs")
 
 
 def _build_command(job: Job) -> tuple[list[str], str]:

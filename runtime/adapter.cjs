@@ -1,12 +1,12 @@
 "use strict";
 /**
  * Build adapter: `NEXT_ADAPTER_PATH=/abs/runtime/adapter.cjs next build`, Next.js 15.4 and later.
- * Sets what a self-hosted release needs and records what the build contains; next.config stays untouched.
+ * Sets what a self-hosted release needs; next.config stays untouched. There is no `onBuildComplete`: for one, 15.5
+ * lists the outputs of the build, and gives up on a 404 page with getStaticProps in several languages.
  * https://nextjs.org/docs/app/api-reference/config/next-config-js/adapterPath
  */
 const { placeCacheFiles } = require("./lib/cache-files.cjs");
 const { applySettings } = require("./lib/settings.cjs");
-const { writeBuildInfo } = require("./lib/build-info.cjs");
 
 const BUILD = "phase-production-build";
 
@@ -21,16 +21,5 @@ module.exports = {
     if (!process.env.ROADBED_ADAPTER_SAID) for (const note of notes) console.log(`roadbed: ${note}`);
     process.env.ROADBED_ADAPTER_SAID = "1"; // inherited by the build's workers: one line, not one per process
     return config;
-  },
-
-  /** An exception here would fail the build, so the build tool looks for the file instead. */
-  onBuildComplete(context) {
-    try {
-      // 15.4 and 15.5 pass neither folder.
-      const file = writeBuildInfo(context?.projectDir ?? process.cwd(), context?.distDir);
-      console.log(`roadbed: wrote ${file}`);
-    } catch (error) {
-      console.warn(`roadbed: could not describe the build: ${error.message}`);
-    }
   },
 };

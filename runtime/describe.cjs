@@ -1,5 +1,5 @@
 "use strict";
-/** `node describe.cjs PROJECT [DISTDIR]`: writes roadbed-build.json for a build made without the adapter. */
+/** `node describe.cjs PROJECT [DISTDIR]`: writes roadbed-build.json into a finished build. */
 const path = require("node:path");
 const { writeBuildInfo } = require("./lib/build-info.cjs");
 

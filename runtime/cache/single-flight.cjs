@@ -30,31 +30,32 @@ class SingleFlight {
   }
 
   /**
-   * For an entry that may not be served: undefined when this process is to make it, else the one that another
-   * instance has made meanwhile.
+   * For an entry that may not be served: the one that another instance has made meanwhile, if it has.
    * @param {object | undefined} entry
    * @param {(entry: object) => boolean} good
+   * @returns {Promise<{mine: boolean, newer: object | undefined}>} `mine`: this process has the lease
    */
   async orWait(name, entry, good) {
     const end = Date.now() + this.waitMs;
     const { lease, newer } = await this.#lease(name, entry, end);
-    if (lease !== "lost") return undefined;
+    if (lease !== "lost") return { mine: lease === "won", newer: undefined };
     this.metrics.lock_lost += 1;
-    if (newer && good(newer)) return newer;
-    if ((this.#vain.get(name) ?? 0) > Date.now()) return undefined;
+    if (newer && good(newer)) return { mine: false, newer };
+    const nothing = { mine: false, newer: undefined };
+    if ((this.#vain.get(name) ?? 0) > Date.now()) return nothing;
     while (Date.now() < end) {
       await sleep(POLL_MS);
       const { entry: made, away, old } = await this.store.read(name);
-      if (away) return undefined;
+      if (away) return nothing;
       if (made && !old && good(made)) {
         this.metrics.waited += 1;
-        return made;
+        return { mine: false, newer: made };
       }
     }
     // What is being made there may be of a kind that is never stored.
     if (this.#vain.size >= REMEMBERED) this.#vain.clear();
     this.#vain.set(name, Date.now() + this.leaseMs);
-    return undefined;
+    return nothing;
   }
 
   /** Asks again while Redis is merely late. */

@@ -32,13 +32,18 @@ class Store {
     const away = !answered && this.connection.down;
     if (!answered) this.metrics.fallback += 1;
     const entry = answered && answer[0] ? decode(answer[0]) : undefined;
-    if (entry) {
-      this.memory.set(name, answer[0], entry.made);
-      return { entry, away, old: false };
-    }
     const kept = this.memory.get(name);
+    if (entry) return { entry: this.#newer(name, kept, entry, answer[0]), away, old: false };
     const old = answered && kept !== undefined && kept.bytes.length <= this.entryBytes;
     return { entry: kept && decode(kept.bytes), away, old };
+  }
+
+  /** What is kept here may be newer than what Redis has, which was away when it was made: then Redis gets it now. */
+  #newer(name, kept, entry, bytes) {
+    const own = kept && kept.made > entry.made ? decode(kept.bytes) : undefined;
+    if (own) void this.write(name, own);
+    else this.memory.set(name, bytes, entry.made);
+    return own ?? entry;
   }
 
   /**
@@ -87,6 +92,11 @@ class Store {
     const newer = entry && entry.made > known ? entry : undefined;
     if (won && newer) void this.connection.run((client) => client.sendCommand(["DEL", this.#lease(name)]));
     return { lease: won && !newer ? "won" : "lost", newer };
+  }
+
+  /** Gives back the lease on an entry that is not made after all. */
+  async giveBack(name) {
+    await this.connection.run((client) => client.sendCommand(["DEL", this.#lease(name)]));
   }
 
   #ttl(lifetime) {

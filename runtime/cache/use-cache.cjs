@@ -19,7 +19,7 @@ function makeUseCache({ store, tags, clock, flight, metrics, release }) {
     const good = (other) => verdictOf(other, softTags) !== "expired";
     if (!entry || !good(entry)) {
       metrics[entry ? "expired" : "miss"] += 1;
-      const made = entry && !away ? await flight.orWait(name, entry, good) : undefined;
+      const made = entry && !away ? (await flight.orWait(name, entry, good)).newer : undefined;
       return made && answer(made);
     }
     const verdict = verdictOf(entry, softTags);

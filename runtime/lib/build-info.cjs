@@ -1,8 +1,7 @@
 "use strict";
 /**
  * Describes a finished build in `<distDir>/roadbed-build.json`, from the files which `next build` leaves.
- * Read by the release builder. `node runtime/describe.cjs PROJECT [DISTDIR]` writes it for versions of
- * Next.js without adapters (before 15.4).
+ * Read by the release builder. `node runtime/describe.cjs PROJECT [DISTDIR]` writes it.
  */
 const { createHash } = require("node:crypto");
 const fs = require("node:fs");

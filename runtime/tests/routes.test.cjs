@@ -77,3 +77,43 @@ test("the paths made at build are listed", () => {
 test("a build with one router only is fine", () => {
   assert.deepEqual(describeRoutes(() => undefined), []);
 });
+
+test("in several languages a route counts once, and its paths are those without a redirect", () => {
+  const several = {
+    "required-server-files.json": {
+      config: { trailingSlash: true, i18n: { locales: ["en", "de", "de-AT"], defaultLocale: "en" } },
+    },
+    "server/pages-manifest.json": {
+      "/_app": "pages/_app.js",
+      "/": "pages/index.js",
+      "/404": "pages/404.js",
+      "/books/[slug]": "pages/books/[slug].js",
+      "/en/500": "pages/en/500.html",
+      "/de/500": "pages/de/500.html",
+      "/en/about": "pages/en/about.html",
+      "/de/about": "pages/de/about.html",
+      "/demo": "pages/demo.js",
+    },
+    "prerender-manifest.json": {
+      routes: {
+        "/en": { initialRevalidateSeconds: 5, srcRoute: null },
+        "/de-AT": { initialRevalidateSeconds: 5, srcRoute: null },
+        "/en/404": { initialRevalidateSeconds: false, srcRoute: null },
+        "/en/books/dune": { initialRevalidateSeconds: 60, srcRoute: "/books/[slug]" },
+        "/de/books/dune": { initialRevalidateSeconds: 60, srcRoute: "/books/[slug]" },
+        "/de/books/list.txt": { initialRevalidateSeconds: 60, srcRoute: "/books/[slug]" },
+      },
+      dynamicRoutes: { "/books/[slug]": { fallback: null } },
+    },
+  };
+  const described = describeRoutes((name) => several[name]);
+  assert.deepEqual(
+    described.map(({ path, rendering, prerendered }) => [path, rendering, ...prerendered]),
+    [
+      ["/", "isr", "/", "/de-AT/"],
+      ["/about", "static"],
+      ["/books/[slug]", "isr", "/books/dune/", "/de/books/dune/", "/de/books/list.txt"],
+      ["/demo", "dynamic"],
+    ],
+  );
+});

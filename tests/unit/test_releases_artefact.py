@@ -89,6 +89,24 @@ def test_a_link_is_carried_and_one_that_leads_outside_is_refused(tmp_path: Path)
         layout.describe(release.tree, PUBLIC)
 
 
+@pytest.mark.parametrize(
+    ("base", "links"),
+    [("", {"public": "../app/public"}), ("/docs/v2", {"public/docs/v2": "../../../app/public"})],
+)
+def test_nginx_finds_public_files_under_the_base_path(tmp_path: Path, base: str, links: dict[str, str]) -> None:
+    dist, tree = tmp_path / "project/.next", tmp_path / "tree"
+    for name in ("standalone/server.js", "static/chunks/a.js", "../public/robots.txt"):
+        (dist / name).parent.mkdir(parents=True, exist_ok=True)
+        (dist / name).write_text("x")
+    (tree / ".roadbed").mkdir(parents=True)
+    data = {"distDir": ".next", "appDir": "", "basePath": base, "writableDirs": ["cache"]}
+    layout.lay_out(layout.BuildInfo(data, dist), tmp_path / "project", tree)
+    found = layout.describe(tree, PUBLIC)[1]
+    expected = {"static": "../app/.next/static", **links}
+    assert found == {f".roadbed/{name}": target for name, target in expected.items()}
+    assert (tree / ".roadbed/public" / base.strip("/") / "robots.txt").read_text() == "x"
+
+
 def test_a_file_name_that_no_list_can_hold_is_refused(tmp_path: Path) -> None:
     release = make_release(tmp_path)
     (release.tree / "app/public/a\nb").write_text("x")

@@ -21,16 +21,18 @@ async function startNext(t, env = {}, folder = process.env.ROADBED_STANDALONE) {
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (log += text));
   const agent = new http.Agent({ keepAlive: true });
   t.after(() => agent.destroy());
-  const get = async (url, headers) => {
+  const get = async (url, headers, { follow = true } = {}) => {
     const answer = await request({ port, path: url, agent, headers });
     // Navigation has to name the headers it sends in the address; Next.js tells how.
-    return answer.status === 307 ? get(answer.headers.location, headers) : answer;
+    return answer.status === 307 && follow ? get(answer.headers.location, headers) : answer;
   };
   const post = (url, body) => request({ port, path: url, method: "POST", agent }, JSON.stringify(body));
+  const json = { "content-type": "application/json" };
+  const send = (method, url, body) => request({ port, path: url, method, agent, headers: json }, JSON.stringify(body));
   await poll(async () => (await get("/.roadbed/health")).status === 200, 30);
   /** How often something was rendered, by the lines that the storefront prints. */
   const renders = (what) => log.split("\n").filter((line) => line.startsWith(`render ${what}`)).length;
-  return { port, child, get, post, renders, log: () => log };
+  return { port, child, get, post, send, renders, log: () => log };
 }
 
 function request(options, body) {

@@ -36,8 +36,7 @@ async function startRedis(t) {
   Object.assign(server, {
     cli,
     async start() {
-      // Debian's redis-tools has the server under this name, without a service; how it is called decides what it is.
-      server.child = spawn("redis-check-rdb", options.map(String), { argv0: "redis-server", cwd: folder, stdio: "ignore" });
+      server.child = spawn("redis-server", options.map(String), { cwd: folder, stdio: "ignore" });
       await poll(() => cli("ping") === "PONG");
     },
     signal: (name) => server.child.kill(name),

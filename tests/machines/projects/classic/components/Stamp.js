@@ -1,0 +1,7 @@
+export default function Stamp({ made }) {
+  return (
+    <p>
+      <small data-made={made.id}>{made.at}</small>
+    </p>
+  );
+}
