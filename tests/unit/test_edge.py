@@ -268,7 +268,7 @@ def test_what_a_cdn_is_told(make_context: MakeContext) -> None:
 def test_assets_of_another_origin(make_context: MakeContext) -> None:
     assert "Access-Control-Allow-Origin" not in configuration(make_context())
     text = configuration(make_context(app={"cdn": {"asset_prefix": "https://cdn.example.com"}}))
-    static = text[text.index("location ^~ /_next/static/") :].partition("\n        }\n")[0]
+    static = text[text.index("/_next/static/(?<roadbed_static>") :].partition("\n        }\n")[0]
     assert 'add_header Access-Control-Allow-Origin "*" always;' in static
     assert text.count("Access-Control-Allow-Origin") == 1
 
