@@ -148,7 +148,6 @@ class Session:
 
         Raises OperationFailed, with what the host said, and leaves no part of the file behind.
         """
-        self.answers.forget()
         place = shlex.quote(remote)
         channel = self.start(f"umask 077; cat > {place} || {{ rm -f {place}; exit 1; }}")
         with self._broken_is_unreachable(), local.open("rb") as file:
@@ -168,6 +167,7 @@ class Session:
 
     def start(self, command: str) -> paramiko.Channel:
         """A channel of its own on which ``command`` runs as root, for what goes or comes in a stream."""
+        self.answers.forget()
         channel = self._open_channel()
         channel.settimeout(UPLOAD_SECONDS)
         with self._broken_is_unreachable():
