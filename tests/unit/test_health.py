@@ -90,7 +90,11 @@ class Judge:
     def answers(self, **codes: str) -> None:
         """Lets curl answer with these status codes from the next round on: a whole round passes before it returns."""
         servers = {"one": ONE, "two": TWO, "three": THREE}
-        lines = [f"a {codes.get(n, '200')} http://{one}/.roadbed/health why {n}\n" for n, one in servers.items()]
+        kinds = {"gone": "000 0.000000"}  # nobody can connect; what only is silent has been connected to
+        said = {name: kinds.get(code, f"{code} 0.000312") for name, code in codes.items()}
+        lines = [
+            f"a {said.get(n, '200 0.000312')} http://{one}/.roadbed/health why {n}\n" for n, one in servers.items()
+        ]
         (self.folder / "answers.new").write_text("".join(lines))
         (self.folder / "answers.new").rename(self.folder / "answers")
         self.rounds(2)
@@ -148,7 +152,7 @@ def judge(make_context: MakeContext, tmp_path: Path) -> Iterator[Judge]:
     lines = [("a", ONE, "app-1", "a-0"), ("a_old", ONE, "app-1", "a-0"), ("a", TWO, "app-1", "a-1")]
     lines += [("a", THREE, "app-2", "a-0"), ("b", "10.0.0.11:5020", "app-1", "b-0")]
     (tmp_path / "instances").write_text("# Written by hand\n" + "".join(f"{' '.join(line)}\n" for line in lines))
-    good = [f"a 200 http://{server}/.roadbed/health\n" for server in (ONE, TWO, THREE)]
+    good = [f"a 200 0.000312 http://{server}/.roadbed/health\n" for server in (ONE, TWO, THREE)]
     (tmp_path / "answers").write_text("".join(good))
     env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "RUNTIME_DIRECTORY": f"{tmp_path}/run"}
     words = ["sh", str(program(make_context, tmp_path)), f"{tmp_path}/instances", "table", f"{tmp_path}/route"]
@@ -188,15 +192,31 @@ def test_one_that_is_not_ready_keeps_its_connections(judge: Judge) -> None:
 
 
 def test_never_all(judge: Judge) -> None:
-    judge.answers(one="000", two="000")
+    judge.answers(one="gone", two="gone")
     judge.rounds(2)
     assert judge.aside == ["10.0.0.11 . 5000", "10.0.0.11 . 5001"]
-    judge.answers(one="000", two="000", three="503")
+    judge.answers(one="gone", two="gone", three="503")
+    judge.rounds(2)
+    assert judge.aside == ["10.0.0.11 . 5000", "10.0.0.11 . 5001"]
+    assert judge.log[-1] == "too many of a do not answer: they are used, for the fault may be here"
+    judge.answers(one="gone", two="gone", three="gone")
     judge.rounds(2)
     assert judge.aside == []
-    assert judge.log[-1] == "none of a answers: all are used, for the fault may be here"
-    judge.answers(one="000", two="000")
+    judge.answers(one="gone", two="gone")
     judge.rounds(1)
+    assert judge.aside == ["10.0.0.11 . 5000", "10.0.0.11 . 5001"]
+
+
+def test_what_is_slow_is_not_given_to_fewer(judge: Judge) -> None:
+    """More than half of those that can be connected to are slow: there is too much to do, and nobody is put aside."""
+    judge.answers(one="000")
+    judge.rounds(2)
+    assert judge.aside == ["10.0.0.11 . 5000"]
+    judge.answers(one="000", two="000")
+    judge.rounds(2)
+    assert judge.aside == []
+    judge.answers(one="gone", two="000")
+    judge.rounds(2)
     assert judge.aside == ["10.0.0.11 . 5000", "10.0.0.11 . 5001"]
 
 
