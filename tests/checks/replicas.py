@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -91,12 +91,12 @@ def milliseconds_until(replica: Replica, path: str, fresh: Callable[[str], bool]
 
 
 def arrivals(
-    replicas: list[Replica], path: str, fresh: Callable[[str], bool], *, since: float
+    pages: Mapping[Replica, str], fresh: Callable[[str], bool], *, since: float
 ) -> list[tuple[Replica, float]]:
-    """``milliseconds_until`` for several replicas at once."""
-    with ThreadPoolExecutor(len(replicas)) as pool:
-        times = pool.map(lambda one: milliseconds_until(one, path, fresh, since=since), replicas)
-        return list(zip(replicas, times, strict=True))
+    """``milliseconds_until`` for several replicas at once, each with its page."""
+    with ThreadPoolExecutor(len(pages)) as pool:
+        times = pool.map(lambda one: milliseconds_until(one, pages[one], fresh, since=since), pages)
+        return list(zip(pages, times, strict=True))
 
 
 def distinct(pages: Iterable[httpx.Response]) -> int:

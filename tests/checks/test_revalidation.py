@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from roadbed.checks.replicas import Replica, arrivals, attribute, distinct, leads, routes
+from roadbed.checks.replicas import Replica, arrivals, attribute, distinct, leads, milliseconds_until, routes
 from roadbed.deploys.context import Context
 from roadbed.deploys.urls import has_cache
 
@@ -22,11 +22,14 @@ REVALIDATE, FLASH, PRODUCTS = "/api/revalidate", "/flash-sale", "/products/[id]"
 WATCHED_SECONDS = 16
 PAUSE = 0.1
 TAGGED = [
-    ("prices", "/prices/11", "quote"),
-    ("reviews", "/reviews/11", "summary"),
+    ("prices", "/prices/{}", "quote"),
+    ("reviews", "/reviews/{}", "summary"),
     ("trends", "/trends", "trend"),
 ]
 """Tag, page, attribute: the caches of fetch, of unstable_cache, and of 'use cache'."""
+FIRST = 2001
+"""Each instance is asked for a page of its own from here on: of a common one it would get the new version that another
+has made, whether or not it had heard of the revalidation."""
 
 
 def applies(ctx: Context) -> bool:
@@ -76,14 +79,15 @@ def test_one_regeneration_in_a_window(ctx: Context, replicas: list[Replica], mea
 
 
 def test_path_reaches_every_instance(ctx: Context, replicas: list[Replica], measure: Callable[..., None]) -> None:
-    """A path that is revalidated on one instance is made anew once, and all of them serve that."""
-    path = "/products/2"
-    old = {attribute(replica.get(path).text, "render") for replica in replicas}
-    began = _revalidate(ctx, replicas[0], {"path": path})
-    for replica, took in arrivals(replicas, path, lambda page: attribute(page, "render") not in old, since=began):
+    """A path that is revalidated on one instance is made anew by the next that is asked, once, and all serve that."""
+    for number, replica in enumerate(replicas):
+        path, other = f"/products/{FIRST + number}", replicas[number - 1]
+        old = attribute(replica.get(path).text, "render")
+        began = _revalidate(ctx, other, {"path": path})
+        took = milliseconds_until(replica, path, lambda page, old=old: attribute(page, "render") != old, since=began)
         measure(f"fresh on {replica}", took, "ms", PROPAGATION_MS)
-    new = {attribute(replica.get(path).text, "render") for replica in replicas}
-    measure("renders", len(new), "", 1)
+        new = {attribute(one.get(path).text, "render") for one in replicas}
+        measure("renders", len(new), "", 1)
 
 
 @pytest.mark.parametrize(("tag", "path", "name"), TAGGED)
@@ -91,16 +95,17 @@ def test_tag_reaches_every_instance(
     ctx: Context, replicas: list[Replica], measure: Callable[..., None], tag: str, path: str, name: str
 ) -> None:
     """What is cached under a tag is made anew on every instance after one of them has revalidated the tag."""
-    old = {attribute(replica.get(path).text, name) for replica in replicas}
+    pages = {replica: path.format(FIRST + number) for number, replica in enumerate(replicas)}
+    old = {attribute(replica.get(page).text, name) for replica, page in pages.items()}
     began = _revalidate(ctx, replicas[-1], {"tag": tag})
-    for replica, took in arrivals(replicas, path, lambda page: attribute(page, name) not in old, since=began):
+    for replica, took in arrivals(pages, lambda page: attribute(page, name) not in old, since=began):
         measure(f"fresh on {replica}", took, "ms", PROPAGATION_MS)
 
 
 def test_stale_while_it_is_made_anew(ctx: Context, replicas: list[Replica], measure: Callable[..., None]) -> None:
     """Revalidated with a profile, old content is served until the new is made, and then by none."""
-    path, name = "/reviews/12", "summary"
-    old = {attribute(replica.get(path).text, name) for replica in replicas}
+    pages, name = {replica: f"/reviews/{FIRST + number}" for number, replica in enumerate(replicas)}, "summary"
+    old = {attribute(replica.get(page).text, name) for replica, page in pages.items()}
     began = _revalidate(ctx, replicas[0], {"tag": "reviews", "profile": "max"})
-    for replica, took in arrivals(replicas, path, lambda page: attribute(page, name) not in old, since=began):
+    for replica, took in arrivals(pages, lambda page: attribute(page, name) not in old, since=began):
         measure(f"fresh on {replica}", took, "ms", PROPAGATION_MS)
