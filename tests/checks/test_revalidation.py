@@ -46,6 +46,11 @@ def _revalidate(ctx: Context, replica: Replica, what: dict[str, str]) -> float:
     return time.perf_counter()
 
 
+def _other_than(name: str, old: set[str]) -> Callable[[str], bool]:
+    """Whether a page says something else than it did before."""
+    return lambda page: attribute(page, name) not in old
+
+
 def test_page_made_on_demand(replicas: list[Replica], measure: Callable[..., None]) -> None:
     """A page that no build has made is rendered by one instance and served by all."""
     path = f"/products/{1000 + secrets.randbelow(9000)}"
@@ -82,9 +87,8 @@ def test_path_reaches_every_instance(ctx: Context, replicas: list[Replica], meas
     """A path that is revalidated on one instance is made anew by the next that is asked, once, and all serve that."""
     for number, replica in enumerate(replicas):
         path, other = f"/products/{FIRST + number}", replicas[number - 1]
-        old = attribute(replica.get(path).text, "render")
-        began = _revalidate(ctx, other, {"path": path})
-        took = milliseconds_until(replica, path, lambda page, old=old: attribute(page, "render") != old, since=began)
+        fresh = _other_than("render", {attribute(replica.get(path).text, "render")})
+        took = milliseconds_until(replica, path, fresh, since=_revalidate(ctx, other, {"path": path}))
         measure(f"fresh on {replica}", took, "ms", PROPAGATION_MS)
         new = {attribute(one.get(path).text, "render") for one in replicas}
         measure("renders", len(new), "", 1)
@@ -98,7 +102,7 @@ def test_tag_reaches_every_instance(
     pages = {replica: path.format(FIRST + number) for number, replica in enumerate(replicas)}
     old = {attribute(replica.get(page).text, name) for replica, page in pages.items()}
     began = _revalidate(ctx, replicas[-1], {"tag": tag})
-    for replica, took in arrivals(pages, lambda page: attribute(page, name) not in old, since=began):
+    for replica, took in arrivals(pages, _other_than(name, old), since=began):
         measure(f"fresh on {replica}", took, "ms", PROPAGATION_MS)
 
 
@@ -107,5 +111,5 @@ def test_stale_while_it_is_made_anew(ctx: Context, replicas: list[Replica], meas
     pages, name = {replica: f"/reviews/{FIRST + number}" for number, replica in enumerate(replicas)}, "summary"
     old = {attribute(replica.get(page).text, name) for replica, page in pages.items()}
     began = _revalidate(ctx, replicas[0], {"tag": "reviews", "profile": "max"})
-    for replica, took in arrivals(pages, lambda page: attribute(page, name) not in old, since=began):
+    for replica, took in arrivals(pages, _other_than(name, old), since=began):
         measure(f"fresh on {replica}", took, "ms", PROPAGATION_MS)
