@@ -222,6 +222,7 @@ def test_all_comes_back_after_a_reboot(
         stack.ssh(host, "systemctl reboot", check=False)
     time.sleep(3)
     assert _within(60, lambda: redis("durable").call("GET", "before-the-reboot")) == "1"
+    _within(60, lambda: socket.create_connection((stack.address(APP), 22), timeout=2).close())
     for port in (6379, 6380, 5432):
         command = f"for i in $(seq 60); do timeout 3 bash -c ': </dev/tcp/{stack.address(DATA)}/{port}' && exit 0; done"
         stack.ssh(APP, f"{command}; exit 1")
