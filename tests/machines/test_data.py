@@ -170,13 +170,18 @@ def test_bad_backups_are_noticed(stack: Stack, table: str) -> None:
     time.sleep(1.1)  # a backup is named by its second
     stack.ssh(DATA, "systemctl start roadbed-backup")
     check = f"/usr/local/lib/roadbed/restore-check {FOLDER}/99.dump 2>&1; echo rc=$?"
-    copy = f"cd {FOLDER}; n=$(ls *.dump | tail -n 1); cp $n 99.dump; cp ${{n%.dump}}.rows 99.rows"
-    stack.ssh(DATA, f"{copy}; sed -i 's/1000/1002/' 99.rows")
+    copy = f"cd {FOLDER}; n=$(ls *.dump | tail -n 1); for end in dump rows info; do cp ${{n%.dump}}.$end 99.$end; done"
+    sealed = (
+        "; for end in dump rows; do sed -i \"s/^$end .*/$end $(sha256sum <99.$end | cut -d' ' -f1)/\" 99.info; done"
+    )
+    stack.ssh(DATA, f"{copy}; sed -i 's/1000/1002/' 99.rows{sealed}")
     said = stack.ssh(DATA, check)
     assert "tables or rows differ" in said
     assert f"public.{table} 1002" in said
-    assert said.endswith("rc=1\n")
+    assert said.endswith("rc=5\n")
     stack.ssh(DATA, f"{copy}; truncate -s 1500 99.dump")
+    assert "is damaged: the checksum of its .dump file differs" in stack.ssh(DATA, check)
+    stack.ssh(DATA, f"cd {FOLDER}; true{sealed}")
     assert "99.dump: cannot be restored" in stack.ssh(DATA, check)
     stack.ssh(DATA, f"rm {FOLDER}/99.*")
     databases = stack.ssh(DATA, "runuser -u postgres -- psql -Atc 'SELECT datname FROM pg_database'")
