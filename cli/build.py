@@ -58,12 +58,17 @@ def built(
     A wrong project is told before the network is asked. Raises InventoryError, Refused or
     BuildFailed; asks no host.
     """
+    from roadbed.engine.errors import InventoryError
     from roadbed.engine.secrets import ACTION_KEY, new_action_key
     from roadbed.releases.build import check_source, ensure
     from roadbed.releases.node_builds import resolve_all
     from roadbed.releases.toolchain import fetch
 
     hidden = {name: secrets.get(name) for name in stack.app.secrets}
+    if name := stack.app.cdn.purge.secret:
+        if name not in secrets.names():
+            raise InventoryError(f"app/cdn/purge/secret: {name} has no value. Set it: provision secrets set {name}")
+        hidden[name] = secrets.get(name)
     check_source(stack, allow_vulnerable=allow_vulnerable)
     key = secrets.get_or_create(ACTION_KEY, new_action_key)
     builds = resolve_all(stack.node)

@@ -104,7 +104,10 @@ def _confirm(run: "Run", steps: "list[Step]", report: Progress) -> None:
     from roadbed.engine.report import Report
 
     plan = Report()
-    Run(run.fleet, run.phase, run.contexts, plan, dry_run=True, only=run.only).execute(steps)
+    planned = Run(run.fleet, run.phase, run.contexts, plan, dry_run=True, only=run.only)
+    planned.execute(steps)
+    for error in planned.failed.values():
+        say(f"  ! {error}")
     for host in run.hosts_in_play:
         mine = [record for record in plan.operations if record.host == host and record.status == "changed"]
         for component in dict.fromkeys(record.component for record in mine):
@@ -171,13 +174,16 @@ def refuse_unfit(fleet: "Fleet", contexts: Mapping[str, "Context"]) -> None:
     """Hosts that fail the preflight are not touched: they count as failed, with all their reasons."""
     from roadbed.engine.errors import OperationFailed, RoadbedError
     from roadbed.engine.preflight import check_host
+    from roadbed.engine.preflight_data import sums
 
     answers = fleet.each(list(fleet.sessions), lambda session, name: check_host(session, contexts[name]))
     for name, answer in answers.items():
         if isinstance(answer, RoadbedError):
             fleet.failures[name] = answer
             continue
-        if reasons := [f"{name}: {item.what}: {item.message}" for item in answer if item.level == "error"]:
+        rows = [(item.what, item.level, item.message) for item in answer]
+        rows += sums(contexts[name]) if contexts[name].reached("phase2") else []
+        if reasons := [f"{name}: {what}: {message}" for what, level, message in rows if level == "error"]:
             fleet.failures[name] = OperationFailed("\n".join(reasons))
     for name in fleet.failures:
         if session := fleet.sessions.pop(name, None):

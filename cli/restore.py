@@ -126,7 +126,8 @@ def _list(host: "BackupHost", wanted: Wanted) -> None:
         say(f"  {backup.name}  {whole}  {_checked(backup)}")
     for name, size in databases.items():
         if name != host.database:
-            say(f"  beside it: database {name}, {_size(size)}. {_drop(host, name)}")
+            ours = name.startswith((f"{host.database}_restored_", f"{host.database}_before_"))
+            say(f"  beside it: database {name}, {_size(size)}" + (f". {_drop(host, name)}" if ours else ""))
 
 
 def _check(host: "BackupHost", name: str | None, wanted: Wanted) -> None:
@@ -166,6 +167,10 @@ def _replace(stack: "Inventory", host: "BackupHost", poolers: dict[str, "Session
     say(f"{host.session.name}: {host.database} is backup {name}; clients were kept out for {done.seconds:.2f} s")
     say(f"What it was is now {done.former}. {_drop(host, done.former)}")
     say("Pages in the cache are still those of before, until they are made anew.")
+    if stack.app.migrate:
+        apps = ", ".join(stack.with_role("app"))
+        say("Migrations that it lacks are not run again by themselves. To run them: remove")
+        say(f"{stack.app.migrated} on {apps}, and run the phase again.")
     if wanted.as_json:
         data = {"host": host.session.name, **asdict(done.restored), "former": done.former}
         data |= {"present_state": done.fresh.name, "swap_seconds": done.seconds, "notes": list(done.notes)}

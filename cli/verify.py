@@ -68,8 +68,11 @@ def run(
         with contextlib.redirect_stdout(chatter):
             code = pytest.main(words, plugins=[verification])
     took = time.monotonic() - started
-    if only and code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise InventoryError(f"--only: nothing of {only} applies to this stack at {phase}")
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        if fleet.failures:
+            raise next(iter(fleet.failures.values()))
+        way = "" if disruptive else ". Some checks run with --disruptive alone"
+        raise InventoryError(f"--only: nothing of {only} applies to this stack at {phase}{way}")
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise VerificationFailed(f"the checks could not run:\n{chatter.getvalue()}")
     _summarise(verification, took)

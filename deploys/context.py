@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .memory import planned
+from .peers import external
 from .sizing import Sizing, size
 
 if TYPE_CHECKING:
@@ -96,5 +97,10 @@ class Context:
         """
         if component == "app":
             return self.app_hosts()
-        hosts = self.inventory.with_role(ROLE_OF[component]) if component in ROLE_OF else [self.name]
-        return [self.name] if self.name in hosts else hosts
+        role = ROLE_OF.get(component)
+        if role is None or external(self, role):
+            return [self.name]
+        hosts = self.inventory.with_role(role)
+        if self.name in hosts:
+            return [self.name]
+        return hosts[:1] if role == "pooler" else hosts  # of several poolers the first, as peers.serving has it

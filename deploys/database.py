@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 from .peers import PORTS, serving
 from .postgres import database_name, owner_name
@@ -23,6 +23,8 @@ class Endpoint:
     user: str
     password: str = field(repr=False)
     tls: str = "prefer"
+    more: tuple[tuple[str, str], ...] = ()
+    """Other parameters of a URL of the user's own, such as Prisma's ``schema``."""
 
 
 def endpoint(ctx: "Context", seen_from: str, *, owner: bool = False) -> Endpoint:
@@ -65,4 +67,5 @@ def parse(url: str) -> Endpoint:
         )
     if mode not in TLS_MODES:
         raise ValueError(f"secret database_url: sslmode '{mode}' is not one of {', '.join(TLS_MODES)}")
-    return Endpoint(parts.hostname, port, name, unquote(parts.username), unquote(parts.password), mode)
+    more = tuple((key, value) for key, value in parse_qsl(parts.query) if key != "sslmode")
+    return Endpoint(parts.hostname, port, name, unquote(parts.username), unquote(parts.password), mode, more)

@@ -76,9 +76,9 @@ def database_url(ctx: "Context", driver: Driver | None = None) -> str:
         direct = endpoint(ctx, ctx.name)
         return _url(replace(direct, tls=_mode(direct, driver)), parameters(ctx, driver))
     pooler, database = serving(ctx, "pooler"), endpoint(ctx, ctx.name)
-    behind = Endpoint(
-        address_of(ctx, pooler), PORTS["pooler"][0], database.name, database.user, database.password, "disable"
-    )
+    kept = tuple(pair for pair in database.more if pair[0] == "schema")  # what is for the server is not for PgBouncer
+    place, port = address_of(ctx, pooler), PORTS["pooler"][0]
+    behind = replace(database, host=place, port=port, tls="disable", more=kept)
     return _url(behind, parameters(ctx, driver))
 
 
@@ -100,7 +100,7 @@ def _url(database: Endpoint, extra: dict[str, str]) -> str:
     mode = {} if database.tls in ("disable", "prefer") else {"sslmode": database.tls}
     host = f"[{database.host}]" if ":" in database.host else database.host
     login = f"{quote(database.user, safe='')}:{quote(database.password, safe='')}"
-    query = urlencode({**mode, **extra})
+    query = urlencode({**mode, **dict(database.more), **extra})
     name = quote(database.name, safe="")
     return f"postgresql://{login}@{host}:{database.port}/{name}" + (f"?{query}" if query else "")
 

@@ -35,7 +35,8 @@ for dump in *.dump; do
 done
 cd / && {AS_POSTGRES} postgres -c "{DATABASES}"
 """
-MAKE = """
+MAKE = f"""
+[ -x {RESTORE_CHECK} ] || exit 3
 unit=roadbed-backup.service
 while [ "$(systemctl show -p ActiveState --value $unit)" = activating ]; do sleep 1; done
 systemctl start $unit && exit
@@ -130,13 +131,16 @@ class BackupHost:
         Raises OperationFailed where Roadbed has installed no PostgreSQL yet.
         """
         done = self.session.run(LIST.replace("FOLDER", self.folder), check=False)
+        self._installed(done)
+        if not done.ok:
+            raise OperationFailed(f"{self.session.name}: {_reason(done)}")
+        return parse(done.out)
+
+    def _installed(self, done: Result) -> None:
         if done.rc == 3:
             raise OperationFailed(
                 f"{self.session.name}: PostgreSQL is not installed by Roadbed yet. Run: provision phase2"
             )
-        if not done.ok:
-            raise OperationFailed(f"{self.session.name}: {_reason(done)}")
-        return parse(done.out)
 
     def find(self, name: str) -> Backup:
         """The backup of that name. Raises OperationFailed when there is none."""
@@ -150,6 +154,7 @@ class BackupHost:
     def make(self) -> Backup:
         """Makes a backup now. Raises OperationFailed with what kept it."""
         done = self.session.run(MAKE, timeout=None, check=False)
+        self._installed(done)
         if not done.ok:
             raise OperationFailed(f"{self.session.name}: no backup was made: {_reason(done)}")
         return self.listing()[0][0]

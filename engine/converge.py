@@ -101,7 +101,8 @@ class Run:
         for need in step.needs:
             lost = self.lost.get(need, set())
             others = [other for other in context.hosts_for(need) if other != host]
-            if others and (unknown := [other for other in others if other not in self.fleet.facts]):
+            unknown = [other for other in others if other not in self.fleet.facts]
+            if unknown and (need == "app" or set(others) <= {*unknown, *lost}):  # nginx is sized by all app hosts
                 return f"needs {need} on {', '.join(unknown)}, which is unreachable"
             if others and set(others) <= lost:
                 return f"needs {need}, which failed on {', '.join(others)}"

@@ -34,6 +34,7 @@ for part in dump rows; do
     { echo "$stem is damaged: the checksum of its .$part file differs" >&2; exit 1; }
 done
 chmod 600 $new/*
+rm -f -- $stem.checked
 for part in rows info dump; do mv -- $new/$stem.$part .; done
 echo $stem'
 """

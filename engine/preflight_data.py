@@ -93,7 +93,9 @@ def _elsewhere(session: Session, ctx: Context) -> Iterator[Row]:
     inventory, roles = ctx.inventory, set(ctx.host.roles)
     if inventory.postgres.external and roles & {"app", "pooler"}:
         try:
-            yield log_in(session, parse(ctx.secret("database_url")))
+            what, level, message = log_in(session, parse(ctx.secret("database_url")))
+            through = pooled(ctx) and "pooler" not in roles  # the app itself does not go there
+            yield what, "warning" if through and level == "error" else level, message
         except (ValueError, InventoryError) as error:
             yield "database", "error", str(error)
     if "pooler" in roles and inventory.with_role("database") and _installed(ctx):

@@ -1,6 +1,6 @@
 """Redis is away for some seconds: the site goes on, and afterwards its cache is shared again.
 
-Stops the cache instance of Redis, so only with ``provision verify --disruptive``.
+Stops the cache instance of Redis, on every host that has one, so only with ``provision verify --disruptive``.
 """
 
 import time
@@ -28,7 +28,8 @@ CONNECTED_SECONDS = 3
 
 def applies(ctx: Context) -> bool:
     """Once for the stack, on its own Redis."""
-    return has_cache(ctx) and leads(ctx, "cache") and isr_path(ctx) is not None
+    own = has_cache(ctx) and not ctx.inventory.redis.external
+    return own and leads(ctx, "cache") and isr_path(ctx) is not None
 
 
 class Load:
@@ -63,7 +64,7 @@ class Load:
 
 @pytest.mark.parametrize("how", ["freeze", "stop"])
 def test_site_goes_on_without_redis(
-    ctx: Context, host: Host, replicas: list[Replica], measure: Callable[..., None], how: str
+    ctx: Context, hosts: dict[str, Host], replicas: list[Replica], measure: Callable[..., None], how: str
 ) -> None:
     """While the cache instance of Redis is stopped, or does not answer, every request is answered."""
     away, back = {
@@ -73,10 +74,12 @@ def test_site_goes_on_without_redis(
     time.sleep(CONNECTED_SECONDS)
     load = Load(replicas, isr_path(ctx) or "")
     try:
-        host.check_output(away)
+        for name in ctx.inventory.with_role("cache"):
+            hosts[name].check_output(away)
         time.sleep(AWAY_SECONDS)
     finally:
-        host.check_output(back)
+        for name in ctx.inventory.with_role("cache"):
+            hosts[name].check_output(back)
         load.end()
     assert load.total > AWAY_SECONDS * len(replicas)
     measure(f"failed of {load.total} requests", len(load.failed), "", 0)

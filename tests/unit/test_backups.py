@@ -79,7 +79,7 @@ def test_the_pause_ends_by_itself() -> None:
     pause = _text(PAUSE, words)
     assert pause.index("--on-active=22") < pause.index("timeout 10 psql -c 'PAUSE shop'")
     assert "psql -c 'RESUME shop' || exit" in pause
-    assert _text(RESUME, words).startswith("cd / && psql -c 'RESUME shop'; ")
+    assert _text(RESUME, words).startswith("cd / && psql -c 'RESUME shop' || exit; ")
 
 
 def test_a_backup_knows_when_it_was_made() -> None:

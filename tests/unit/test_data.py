@@ -318,3 +318,16 @@ def test_the_projects_repository_brings_pgbouncer_alone(make: Make) -> None:
     pins = render("pgbouncer", "/etc/apt/preferences.d/roadbed-pgdg", ctx).split("\n\n")
     assert ["Package: *" in pins[0], "Pin-Priority: -1" in pins[0]] == [True, True]
     assert ["Package: pgbouncer\n" in pins[1], "Pin-Priority: 990" in pins[1]] == [True, True]
+
+
+def test_parameters_of_an_own_database_are_kept(make: Make) -> None:
+    """Prisma's schema goes everywhere; what is for the server does not go to PgBouncer, which would refuse it."""
+    url = {
+        "database_url": "postgresql://me:secret@db.example.com/shop?sslmode=require&schema=store&options=endpoint%3Dx"
+    }
+    external = {"postgres": {"external": True}, "secrets": url}
+    pooled = urls.database_url(make(**external), "prisma")
+    assert "schema=store" in pooled
+    assert "options" not in pooled
+    alone = {"web-1": {"address": "192.0.2.10", "roles": ["web", "app", "cache"]}}
+    assert "schema=store&options=endpoint%3Dx" in urls.database_url(make(hosts=alone, **external), "prisma")

@@ -214,3 +214,28 @@ def test_dependent_hosts_are_skipped_with_a_reason(
     fleet.facts.update(context.facts)
     run = Run(fleet, "phase1", {"web-1": context}, Report(), failed=failed, lost=lost)
     assert run._blocked(Step(), "web-1") == reason
+
+
+class DataStep(Step):
+    """The app, which needs the group of Redis."""
+
+    name, roles, needs = "app", ("app",), ("redis",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (("app-1", "c-1", "c-2", "c-3"), ""),
+        (("app-1", "c-1", "c-2"), ""),
+        (("app-1",), "needs redis on c-1, c-2, c-3, which is unreachable"),
+    ],
+)
+def test_a_group_may_lack_a_host(make_context: Make, answer: tuple[str, ...], reason: str) -> None:
+    """What Sentinel survives does not keep a release from going out."""
+    caches = {f"c-{n}": {"address": f"192.0.2.1{n}", "roles": ["cache"]} for n in (1, 2, 3)}
+    hosts = {"app-1": {"address": "192.0.2.2", "roles": ["web", "app"]}, **caches}
+    fleet = unconnected(make_context, hosts=hosts, name="app-1")
+    context = make_context(hosts=hosts, name="app-1", phase="phase2")
+    fleet.facts.update({name: context.facts[name] for name in answer})
+    run = Run(fleet, "phase2", {"app-1": context}, Report())
+    assert run._blocked(DataStep(), "app-1") == reason
