@@ -22,8 +22,8 @@ PAGE_SECONDS = 5
 while visitors still get the old one. The template cuts the time of a request to this, by its last digit."""
 STORAGE = "/var/cache/nginx"
 IMAGES = f"{STORAGE}/images"
-PAGES = "/run/nginx-pages"
-"""In memory: every page is written anew each second in which somebody asks for it."""
+PAGES = f"{STORAGE}/pages"
+"""On disk and not in /run: nginx looks at their size only every few seconds, and a full /run would stop the host."""
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 MIN_FREE_SINCE = (1, 20)
 """nginx has min_free= since 1.19.1."""
@@ -34,6 +34,9 @@ class EdgeSettings(Settings):
 
     pages: bool = Field(True, description="Keep pages that declare s-maxage for a second.")
     images: bool = Field(True, description="Keep resized images.")
+    guarded: bool = Field(
+        False, description="Keep also pages that middleware (proxy.ts) or conditions on headers decide about."
+    )
     storage: str = Field("1g", pattern=r"^[1-9][0-9]*[mg]$", description="Most that kept images may take on disk.")
 
 

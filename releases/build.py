@@ -120,6 +120,7 @@ def _manifest(job: Job, release: str, created: datetime, info: BuildInfo, writab
         writable=tuple(writable),
         base_path=info.data["basePath"],
         asset_prefix=info.data["assetPrefix"],
+        guarded=info.data["guarded"],
         commit=git.commit,
         dirty=git.dirty,
         database_driver=detected.driver,

@@ -40,9 +40,10 @@ class Manifest(_Frozen):
 
     ``server`` is the folder of server.js inside ``app/``, ``dist`` the build folder inside that one;
     ``writable`` are the folders a running server writes to, from the root of the release.
-    ``platform`` is that of the native modules inside. ``source_hash`` covers everything a build
-    depends on: equal hash, same release. ``database_driver`` is the npm package that speaks to PostgreSQL
-    (``releases/drivers.py``), null where none was found.
+    ``guarded``: middleware, conditions on headers or a detected language decide about pages, so that not all that
+    declare s-maxage may be kept. ``platform`` is that of the native modules inside. ``source_hash`` covers
+    everything a build depends on: equal hash, same release. ``database_driver`` is the npm package that speaks to
+    PostgreSQL (``releases/drivers.py``), null where none was found.
     """
 
     app: str
@@ -60,6 +61,7 @@ class Manifest(_Frozen):
     writable: tuple[str, ...]
     base_path: str
     asset_prefix: str
+    guarded: bool = False
     commit: str | None
     dirty: bool
     database_driver: str | None = None

@@ -20,7 +20,6 @@ const NAME = Symbol.for("roadbed.purge");
 class Purge {
   /** "end tag" -> {tag, end}: within a second, which has that end, a tag is there once however often it comes */
   #waiting = new Map();
-  #everything = 0;
   #timer;
   #calling;
   #last = -Infinity;
@@ -40,15 +39,17 @@ class Purge {
   add(tags) {
     const end = this.togetherMs * Math.ceil((Date.now() + 1) / this.togetherMs);
     for (const tag of tags) this.#waiting.set(`${end} ${tag}`, { tag, end });
-    if (this.#waiting.size > MOST || tags.includes(EVERYTHING)) {
+    if (this.#waiting.size > MOST) {
+      // One entry for each second that had any: none of them is put off by those that come later.
+      const ends = new Set([...this.#waiting.values()].map((each) => each.end));
       this.#waiting.clear();
-      this.#everything = end;
+      for (const each of ends) this.#waiting.set(`${each} ${EVERYTHING}`, { tag: EVERYTHING, end: each });
     }
     this.#plan();
   }
 
   get pending() {
-    return Boolean(this.#calling || this.#everything || this.#waiting.size);
+    return Boolean(this.#calling || this.#waiting.size);
   }
 
   /** To be called when the process ends: what waits is told, once, and nothing is tried again. */
@@ -57,7 +58,7 @@ class Purge {
     this.flushing = true;
     this.#hurry.abort();
     await this.#calling;
-    while (this.#everything || this.#waiting.size) {
+    while (this.#waiting.size) {
       await sleep(Math.max(0, this.#due() - Date.now()));
       await this.#call();
     }
@@ -65,7 +66,6 @@ class Purge {
 
   #due() {
     const ends = [...this.#waiting.values()].map(({ end }) => end);
-    if (this.#everything) ends.push(this.#everything);
     return Math.min(...ends) + this.waitMs;
   }
 
@@ -89,9 +89,8 @@ class Purge {
       this.#waiting.delete(key);
       taken.push(tag);
     }
-    const everything = this.#everything > 0 && this.#everything <= latest;
-    if (everything) this.#everything = 0;
-    return { everything, all: [...new Set(taken)] };
+    const all = new Set(taken);
+    return { everything: all.delete(EVERYTHING), all: [...all] };
   }
 
   async #call() {

@@ -55,9 +55,10 @@ class TagStream {
       if (!items.length) items = await this.#begin(client);
       this.#last = "-";
       const oldest = timeOf(items[0][0]) - GRAIN_MS;
-      while (items.length) {
-        this.#take(items);
-        items = items.length === PAGE ? (await this.#range(client, this.#last)).slice(1) : [];
+      for (;;) {
+        this.#take(items); // passes over the one it knows already, with which the next page begins
+        if (items.length < PAGE) break;
+        items = await this.#range(client, this.#last);
       }
       // What was revalidated before the oldest item is unknown, so nothing older is served as fresh.
       this.state.floor = Math.max(this.state.floor, oldest);

@@ -6,6 +6,7 @@
 const { createHash } = require("node:crypto");
 const fs = require("node:fs");
 const path = require("node:path");
+const { isGuarded } = require("./guarded.cjs");
 const { describeRoutes } = require("./routes.cjs");
 
 const FILE = "roadbed-build.json";
@@ -39,6 +40,7 @@ function describeBuild(projectDir, distDir) {
     assetPrefix: config.assetPrefix ?? "",
     actionKeyFingerprint: fingerprint(read("server/server-reference-manifest.json")?.encryptionKey),
     writableDirs: writableDirs(projectDir, config),
+    guarded: isGuarded(distDir),
     routes: describeRoutes(read),
   };
 }

@@ -55,12 +55,12 @@ class Instance {
     for (const response of this.responses) closeAfter(response);
   }
 
-  #begin(_request, response) {
+  #begin(request, response) {
     this.responses.add(response);
     response.once("close", () => this.responses.delete(response));
     if (this.release) response.setHeader("x-roadbed-release", this.release);
     if (this.name) response.setHeader("x-roadbed-instance", this.name);
-    markSharable(response);
+    markSharable(request, response);
     if (this.status === "draining") closeAfter(response);
   }
 

@@ -4,19 +4,31 @@
  * answer goes through it piece by piece. nginx takes the header away.
  * https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
  */
+const { guardedPaths } = require("./guarded.cjs");
+
 const MARK = "x-accel-buffering";
 const NOT_SHARED = /\b(?:private|no-store|no-cache)\b/i;
 const SHARED = /\bs-maxage\s*=\s*"?0*[1-9]/i;
 
+let guarded;
+
+/** With ROADBED_SHARE_GUARDED the user says that middleware and conditions look at URL and cookies alone. */
+function mayDiffer(url) {
+  if (process.env.ROADBED_SHARE_GUARDED) return false;
+  guarded ??= guardedPaths();
+  return guarded(url);
+}
+
 /** Looks at the headers at the last moment. What the app has said itself stays. */
-function markSharable(response) {
+function markSharable(request, response, differs = mayDiffer) {
   const { writeHead } = response;
   response.writeHead = function (...words) {
     if (!response.headersSent) {
       const given = words.find((word) => typeof word === "object" && word !== null);
       const said = (name) => String(valueIn(given, name) ?? response.getHeader(name) ?? "");
       const control = said("cache-control");
-      if (SHARED.test(control) && !NOT_SHARED.test(control) && !said(MARK)) response.setHeader(MARK, "yes");
+      const shared = SHARED.test(control) && !NOT_SHARED.test(control) && !said(MARK);
+      if (shared && !differs(request.url)) response.setHeader(MARK, "yes");
     }
     return writeHead.apply(this, words);
   };

@@ -43,6 +43,7 @@ test("a finished build is described beside its manifests", (t) => {
     assetPrefix: "",
     actionKeyFingerprint: "aedbcece349eeb048bcf19b4a6ac8e747cd2efa852bda2793aeec9c0357dbd94",
     writableDirs: ["cache", "server/route-cache"],
+    guarded: true, // there is no routes-manifest.json
     routes: [{ path: "/", router: "app", kind: "page", rendering: "dynamic", revalidate: null, prerendered: [] }],
   });
 });

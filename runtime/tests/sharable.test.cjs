@@ -7,9 +7,9 @@ const { markSharable } = require("../lib/sharable.cjs");
 
 /** What the client sees of an answer that `answer` makes. */
 async function headers(t, answer) {
-  const server = http.createServer((_request, response) => {
+  const server = http.createServer((request, response) => {
     response.setHeader("x-roadbed-release", "r1"); // as instance.cjs does
-    markSharable(response);
+    markSharable(request, response, () => false);
     answer(response);
   });
   t.after(() => server.close());

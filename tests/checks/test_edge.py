@@ -20,8 +20,9 @@ UNKNOWN = "/.well-known/roadbed-check"
 
 
 def applies(ctx: Context) -> bool:
-    """In the phases that bring it, for a release with a page that may be shared."""
-    return ctx.reached("phase2") and _path(ctx) is not None
+    """In the phases that bring it, for a release with a page that may be shared whatever middleware decides."""
+    open_to_all = ctx.inventory.edge.guarded or not ctx.manifest.get("guarded")
+    return ctx.reached("phase2") and _path(ctx) is not None and open_to_all
 
 
 def _path(ctx: Context) -> str | None:

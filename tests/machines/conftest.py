@@ -104,6 +104,7 @@ def make_stack(folder: Path, specs: list[MachineSpec], **blocks: Any) -> Stack:
         "hosts": {each.name: {"address": each.address, "roles": ["web", "app"]} for each in specs},
         "node": {"source": "npm"},
         "nginx": {"tls": {"mode": "self-signed"}},
+        "edge": {"guarded": True},
         **blocks,
     }
     stack = Stack(folder, data)
