@@ -95,10 +95,10 @@ def instances(foreign: Foreign) -> list[tuple[str, str]]:
     """(host, address and port) of every instance of the release."""
     found = []
     for host in APPS:
-        listening = foreign.stack.ssh(host, "ss -Hltn | awk '{print $4}' | grep -E ':50[0-9][0-9]$'").split()
-        for place in listening:
+        ports = foreign.stack.ssh(host, "ss -Hltn | grep -oE ':50[0-9]{2} ' | sort -u").split()
+        for place in (f"127.0.0.1{port}" for port in ports):
             said = foreign.stack.ssh(host, f"curl -sS -m 5 -o /dev/null -D - http://{place}/library/about/")
-            if f"x-roadbed-release: {foreign.release}" in said.lower():
+            if f"x-roadbed-release: {foreign.release}".lower() in said.lower():
                 found.append((host, place))
     return found
 
