@@ -126,21 +126,36 @@ def _identity() -> Path:
     return path
 
 
+SHARED = ("pair-", "fleet-")
+"""Beginnings of the names of machines that several modules use."""
+_booted: list[str] = []
+
+
+def _remove(names: list[str]) -> None:
+    running = {machine.name for machine in nspawn.listing()}
+    nspawn.down([name for name in dict.fromkeys(names) if name in running])
+
+
 @pytest.fixture(scope="session")
 def booted() -> Iterator[Callable[[list[MachineSpec]], None]]:
-    """``booted([spec(...)])`` boots machines with fresh disks; they are removed when the tests end."""
-    names: list[str] = []
+    """``booted([spec(...)])`` boots machines with fresh disks; they are removed when the module, or the run, ends."""
 
     def boot(specs: list[MachineSpec]) -> None:
-        running = {machine.name for machine in nspawn.listing()}
-        if stale := [each.name for each in specs if each.name in running]:
-            nspawn.down(stale)
-        names.extend(each.name for each in specs)
+        _remove([each.name for each in specs])
+        _booted.extend(each.name for each in specs)
         nspawn.up(specs, say=lambda text: print(text, file=sys.stderr))
 
     yield boot
-    running = {machine.name for machine in nspawn.listing()}
-    nspawn.down([name for name in dict.fromkeys(names) if name in running])
+    _remove(_booted)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machines_of_the_module() -> Iterator[None]:
+    """A module's own machines go with it: some 20 at once use up the kernel's inotify instances (128 a user)."""
+    yield
+    own = [name for name in _booted if not name.startswith(SHARED)]
+    _remove(own)
+    _booted[:] = [name for name in _booted if name not in own]
 
 
 @pytest.fixture(scope="session")
@@ -154,10 +169,10 @@ def pair(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.T
 
 
 FLEET = {
-    "fleet-web": (111, "bookworm", ["web"]),
-    "fleet-app1": (112, "trixie", ["app"]),
-    "fleet-app2": (113, "bookworm", ["app"]),
-    "fleet-data": (114, "trixie", ["cache", "pooler", "database"]),
+    "fleet-web": (131, "bookworm", ["web"]),
+    "fleet-app1": (132, "trixie", ["app"]),
+    "fleet-app2": (133, "bookworm", ["app"]),
+    "fleet-data": (134, "trixie", ["cache", "pooler", "database"]),
 }
 """Name -> number, Debian release, roles."""
 
