@@ -133,7 +133,8 @@ _booted: list[str] = []
 
 def _remove(names: list[str]) -> None:
     running = {machine.name for machine in nspawn.listing()}
-    nspawn.down([name for name in dict.fromkeys(names) if name in running])
+    if there := [name for name in dict.fromkeys(names) if name in running]:
+        nspawn.down(there)
 
 
 @pytest.fixture(scope="session")
