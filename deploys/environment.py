@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .cdn import purge_environment
-from .edge import on
 from .peers import address_of
 from .urls import database_url, has_cache, has_database, redis_environment
 
@@ -68,7 +67,7 @@ def environment(ctx: "Context") -> dict[str, str]:
     }
     fixed = {**listeners(ctx), "LD_PRELOAD": jemalloc(ctx.me.arch)}
     own = {**app.env, **{name: ctx.secret(name) for name in app.secrets}}
-    shared = {"ROADBED_SHARE_GUARDED": "1"} if on(ctx, "pages") and ctx.inventory.edge.guarded else {}
+    shared = {"ROADBED_SHARE_GUARDED": "1"} if ctx.reached("phase2") and ctx.inventory.edge.guarded else {}
     return {**defaults, **shared, **data_tier(ctx), **purge_environment(ctx), **own, **fixed}
 
 
