@@ -1,5 +1,5 @@
 # One-word doors. `make rehearse` and `make test` work on a bare Debian machine with python3, make and sudo or root.
-.PHONY: help setup rehearse test test-unit test-machines test-faults test-mutations test-kill lint bench bench-cache build clean
+.PHONY: help setup rehearse test test-unit test-machines test-long test-faults test-mutations test-kill lint bench bench-cache build clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -14,7 +14,7 @@ rehearse: ## Local machines to the highest phase: create, converge, converge aga
 test: ## Everything: unit tests, then tests on booted machines.
 	@scripts/setup --tests
 	@.venv/bin/pytest tests/unit
-	@.venv/bin/pytest tests/machines -m "not kill and not faults and not mutation"
+	@.venv/bin/pytest tests/machines -m "not kill and not faults and not mutation and not long"
 
 test-unit: ## The tests that need no host: seconds.
 	@scripts/setup --unit
@@ -22,7 +22,11 @@ test-unit: ## The tests that need no host: seconds.
 
 test-machines: ## The tests on booted machines.
 	@scripts/setup --tests
-	@.venv/bin/pytest tests/machines -m "not kill and not faults and not mutation"
+	@.venv/bin/pytest tests/machines -m "not kill and not faults and not mutation and not long"
+
+test-long: ## Migrations, edge, backups: each by itself on machines of its own.
+	@scripts/setup --tests
+	@.venv/bin/pytest tests/machines -m long
 
 test-faults: ## Parts of a fleet fail under constant requests, a minute each: failed requests are counted.
 	@scripts/setup --tests

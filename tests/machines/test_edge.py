@@ -18,6 +18,8 @@ from .conftest import Stack, make_stack, spec
 from .visit import Site, mark
 from .visitors import Visitors
 
+pytestmark = pytest.mark.long
+
 WEB, APP = ("edge-web1", "edge-web2"), ("edge-app1", "edge-app2")
 PORT = 9099
 ROUTE = "/var/lib/roadbed/storefront/route"

@@ -27,6 +27,8 @@ from .conftest import PROVISION, Stack, make_stack, spec
 from .tiny import DOMAIN, operations
 from .tunnels import tunnel
 
+pytestmark = pytest.mark.long
+
 PROJECTS = Path(__file__).with_name("projects")
 HOST, OLD_HOST = "mi-13", "mi-12"
 ROLES = ["web", "app", "cache", "pooler", "database"]

@@ -23,6 +23,8 @@ from roadbed.machines.model import MachineSpec
 from .conftest import PROVISION, Stack, make_stack, spec
 from .data_access import converge, tunnel
 
+pytestmark = pytest.mark.long
+
 COMPONENTS = ("base", "firewall", "postgres", "pgbouncer")
 HOST = "restore-13"
 FOLDER = "/var/backups/roadbed/storefront"
