@@ -43,7 +43,9 @@ def free_port() -> int:
 
 
 def test_the_javascript_tests_pass(node: str) -> None:
-    done = subprocess.run([node, "--test"], cwd=RUNTIME, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [node, "--test", "--test-concurrency=4"], cwd=RUNTIME, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stdout[-4000:]
     passed = re.search(r"^\S+ pass (\d+)$", done.stdout, re.MULTILINE)
     assert passed
