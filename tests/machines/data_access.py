@@ -1,16 +1,10 @@
-"""Ways to the data tier for tests: converge its components, and reach its ports through SSH."""
+"""Converge components of the data tier alone, for tests."""
 
 import json
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-
-from roadbed.machines import nspawn
 
 from .conftest import Stack
 
@@ -25,22 +19,3 @@ def converge(stack: Stack, *components: str) -> dict[str, Any]:
     )
     result: dict[str, Any] = json.loads(done.stdout)
     return result
-
-
-@contextmanager
-def tunnel(host: str, port: int) -> Iterator[int]:
-    """A local port that leads to a loopback port of a machine."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        here = int(free.getsockname()[1])
-    ssh = [*nspawn.ssh_command(host, user="root")]
-    words = [ssh[0], "-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{here}:127.0.0.1:{port}", *ssh[1:]]
-    with subprocess.Popen(words) as forwarding:
-        try:
-            for _ in range(100):
-                with closing(socket.socket()) as probe:
-                    if probe.connect_ex(("127.0.0.1", here)) == 0:
-                        break
-                time.sleep(0.05)
-            yield here
-        finally:
-            forwarding.terminate()

@@ -16,7 +16,8 @@ from roadbed.engine.secrets import Secrets
 from roadbed.machines.model import MachineSpec
 
 from .conftest import Stack, make_stack, spec
-from .data_access import converge, tunnel
+from .data_access import converge
+from .tunnels import tunnel
 
 COMPONENTS = ("base", "firewall", "redis", "postgres", "pgbouncer")
 DATA, APP = "data-12", "data-13"

@@ -21,7 +21,8 @@ from roadbed.machines import nspawn
 from roadbed.machines.model import MachineSpec
 
 from .conftest import PROVISION, Stack, make_stack, spec
-from .data_access import converge, tunnel
+from .data_access import converge
+from .tunnels import tunnel
 
 pytestmark = pytest.mark.long
 
