@@ -13,12 +13,12 @@ rehearse: ## Local machines to the highest phase: create, converge, converge aga
 
 test: ## Everything: unit tests, then tests on booted machines.
 	@scripts/setup --tests
-	@.venv/bin/pytest tests/unit
+	@.venv/bin/pytest tests/unit -n 3 --dist worksteal
 	@.venv/bin/pytest tests/machines -m "not kill and not faults and not mutation and not long"
 
 test-unit: ## The tests that need no host: seconds.
 	@scripts/setup --unit
-	@.venv/bin/pytest tests/unit
+	@.venv/bin/pytest tests/unit -n 3 --dist worksteal
 
 test-machines: ## The tests on booted machines.
 	@scripts/setup --tests

@@ -15,6 +15,7 @@ from .certificates import AUTHORITY, DEPLOY_HOOK, SITE, WEBROOT, TlsSettings, ac
 from .environment import app_address
 from .files import DAEMON_RELOAD, settle, write_file, write_template
 from .model import Settings
+from .nginx_reload import RELOAD
 
 if TYPE_CHECKING:
     from .context import Context
@@ -197,7 +198,7 @@ def deploy(ctx: "Context") -> None:
     settle(
         name="Reload nginx on new settings",
         debt="nginx",
-        command="nginx -t -q && systemctl reload-or-restart nginx",
+        command=RELOAD,
         healthy=answers,
     )
     _certificate_of_the_authority(ctx)

@@ -13,7 +13,7 @@ import pytest
 from roadbed.deploys.guard import REVERT_SECONDS
 from roadbed.machines.model import MachineSpec
 
-from .conftest import Stack, make_stack, spec
+from .conftest import BOOT, NO_BOOT, Stack, make_stack, spec
 
 HOST = "guard-1"
 SCRIPT = str(Path(__file__).with_name("components.py"))
@@ -104,7 +104,7 @@ def test_a_killed_change_is_undone_at_the_next_boot(stack: Stack) -> None:
     _killed_at_the_second_login(stack)
     assert "10.0.0.0/8" in stack.ssh(_name(stack), PASSES)
     assert "firewall" in _unfinished(stack)
-    before = stack.ssh(_name(stack), "cat /proc/sys/kernel/random/boot_id")
+    before = stack.ssh(_name(stack), BOOT)
     stack.ssh(_name(stack), "systemctl reboot", check=False)
     _wait_for_a_boot_after(stack, before)
     assert CONTROL in stack.ssh(_name(stack), PASSES)
@@ -139,7 +139,7 @@ def test_nftables_service_leaves_our_table(stack: Stack) -> None:
 def _wait_for_a_boot_after(stack: Stack, boot_id: str) -> None:
     for _ in range(120):
         try:
-            if stack.ssh(_name(stack), "cat /proc/sys/kernel/random/boot_id", timeout=5) not in ("", boot_id):
+            if stack.ssh(_name(stack), BOOT, timeout=5) not in (*NO_BOOT, boot_id):
                 return
         except (AssertionError, subprocess.TimeoutExpired):
             pass

@@ -9,6 +9,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+LONGEST = ("test_runtime.py", "test_package.py", "test_health.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The modules that wait for other programs come first: the other workers do the rest in the meantime."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture
 def root() -> Path:
     """The repository."""

@@ -20,6 +20,9 @@ async function stack(t) {
   return { redis, three };
 }
 
+/** How often an instance waited in vain for Redis: it then makes the page itself, as it should on a machine that stands still. */
+const late = (servers) => servers.reduce((sum, server) => sum + server.log().split("no answer within").length - 1, 0);
+
 const total = (servers, what) => servers.reduce((sum, server) => sum + server.renders(what), 0);
 
 /** Asks the servers until they all show another mark than `old`; ms until each did. */
@@ -91,12 +94,13 @@ test("visitors see one site", async (t) => {
       for (const server of three) assert.equal((await server.get(url)).mark(name), old, url);
       await three[0].post("/api/revalidate", what);
       const before = rendered && total(three, rendered);
+      const waits = late(three);
       const ms = await untilNew(three, url, name, old);
       const marks = await Promise.all(three.map(async (server) => (await server.get(url)).mark(name)));
       t.diagnostic(`${url} after ${JSON.stringify(what)} on the first: new after ${ms.join(", ")} ms`);
       assert.equal(new Set(marks).size, 1, url);
       assert.ok(Math.max(...ms) < 1_500, `${url}: ${ms}`);
-      if (rendered) assert.ok(total(three, rendered) - before <= 1, url);
+      if (rendered) assert.ok(total(three, rendered) - before <= 1 + late(three) - waits, url);
     }
   });
 
