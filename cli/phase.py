@@ -2,8 +2,6 @@
 
 import json
 import sys
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,11 +10,7 @@ from .progress import Progress
 from .style import console, output, say, seconds
 
 if TYPE_CHECKING:
-    from roadbed.deploys.context import Context
-    from roadbed.deploys.node import NodeBuild
-    from roadbed.deploys.urls import Driver
     from roadbed.engine.converge import Run, Step
-    from roadbed.engine.fleet import Fleet
     from roadbed.engine.inventory import Inventory
     from roadbed.engine.secrets import Secrets
 
@@ -58,46 +52,36 @@ def converge_stack(
 ) -> "Run":
     """Builds, connects and converges. A wrong inventory or project ends it before the first SSH packet."""
     from roadbed.deploys.phases import PHASES
-    from roadbed.deploys.urls import chosen_driver
     from roadbed.engine.converge import ComponentStep, Run, Step
-    from roadbed.engine.fleet import Fleet
-    from roadbed.engine.roadmap import RecordStep, refuse_downgrade, require
+    from roadbed.engine.roadmap import RecordStep, require
     from roadbed.engine.secrets import Secrets
-    from roadbed.engine.start import ready
     from roadbed.releases.rollout import ReleaseStep
 
     from .build import built
+    from .connected import connected, limited
 
-    names = _limited(stack, wanted.limit)
+    names = limited(stack, wanted.limit)
     require(stack, phase)
     secrets = Secrets(stack.beside(".secrets.age"))
     _check_certificate(stack)
     prepare_secrets(stack, phase, secrets)
     artefact, builds = built(stack, secrets, report, allow_vulnerable=wanted.allow_vulnerable)
-    ready()
-    with Fleet(stack, sudo_password=password) as fleet:
-        started = time.monotonic()
-        fleet.connect(ahead=names)
-        fleet.set_aside(names)
-        say(f"connected to {len(fleet.sessions)} of {len(names)} hosts ({seconds(time.monotonic() - started)})")
-        refuse_downgrade(phase, fleet.facts, allowed=wanted.allow_downgrade)
-        driver = chosen_driver(stack.app.database.driver, artefact.manifest.database_driver)
-        contexts = make_contexts(stack, phase, fleet, secrets, builds, driver)
-        refuse_unfit(fleet, contexts)
+    allowed = wanted.allow_downgrade
+    with connected(stack, names, secrets, builds, artefact.manifest, phase, password, allow_downgrade=allowed) as hosts:
         steps: list[Step] = []
         for component in PHASES[phase]:
             steps.append(ComponentStep(component))
             if component.__name__.endswith(".app"):
                 steps.append(ReleaseStep(artefact))
         steps.append(RecordStep(phase))
-        run = Run(fleet, phase, contexts, report, dry_run=wanted.dry_run, only=frozenset(names))
+        run = Run(hosts.fleet, phase, hosts.contexts, report, dry_run=wanted.dry_run, only=frozenset(names))
         if not (wanted.yes or wanted.dry_run) and sys.stdin.isatty() and console.is_terminal:
-            _confirm(run, steps, report)
+            confirm(run, steps, report)
         run.execute(steps)
     return run
 
 
-def _confirm(run: "Run", steps: "list[Step]", report: Progress) -> None:
+def confirm(run: "Run", steps: "list[Step]", report: Progress) -> None:
     """Shows what would change and asks, if anything would. Raises Refused on a no."""
     from roadbed.engine.converge import Run
     from roadbed.engine.errors import Refused
@@ -156,40 +140,6 @@ def prepare_secrets(stack: "Inventory", phase: str, secrets: "Secrets") -> None:
             secrets.create_missing(getattr(component, "SECRETS", ()))
 
 
-def make_contexts(
-    stack: "Inventory",
-    phase: str,
-    fleet: "Fleet",
-    secrets: "Secrets",
-    builds: Mapping[str, "NodeBuild"],
-    driver: "Driver | None" = None,
-) -> dict[str, "Context"]:
-    """The context of every host that answered."""
-    from roadbed.deploys.context import Context
-
-    return {name: Context(stack, phase, name, fleet.facts, secrets.get, builds, driver) for name in fleet.facts}
-
-
-def refuse_unfit(fleet: "Fleet", contexts: Mapping[str, "Context"]) -> None:
-    """Hosts that fail the preflight are not touched: they count as failed, with all their reasons."""
-    from roadbed.engine.errors import OperationFailed, RoadbedError
-    from roadbed.engine.preflight import check_host
-    from roadbed.engine.preflight_data import sums
-
-    answers = fleet.each(list(fleet.sessions), lambda session, name: check_host(session, contexts[name]))
-    for name, answer in answers.items():
-        if isinstance(answer, RoadbedError):
-            fleet.failures[name] = answer
-            continue
-        rows = [(item.what, item.level, item.message) for item in answer]
-        rows += sums(contexts[name]) if contexts[name].reached("phase2") else []
-        if reasons := [f"{name}: {what}: {message}" for what, level, message in rows if level == "error"]:
-            fleet.failures[name] = OperationFailed("\n".join(reasons))
-    for name in fleet.failures:
-        if session := fleet.sessions.pop(name, None):
-            session.close()
-
-
 def summarise(run: "Run", dry_run: bool) -> None:
     """The last lines: per host what changed, and where the site is."""
     report = run.report
@@ -211,17 +161,3 @@ def raise_for(run: "Run") -> None:
     if run.failed:
         worst = min(run.failed.values(), key=lambda error: error.exit_code)
         raise type(worst)("\n".join(str(error) for error in run.failed.values()))
-
-
-def _limited(stack: "Inventory", limit: str | None) -> list[str]:
-    from roadbed.engine.errors import InventoryError
-
-    if limit is None:
-        return list(stack.hosts)
-    names = [name.strip() for name in limit.split(",") if name.strip()]
-    if not names:  # an unset variable of a script must not mean every host
-        raise InventoryError(f"--limit: names no host. Hosts: {', '.join(stack.hosts)}")
-    for name in names:
-        if name not in stack.hosts:
-            raise InventoryError(f"--limit: there is no host {name}. Hosts: {', '.join(stack.hosts)}")
-    return names

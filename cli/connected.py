@@ -1,0 +1,117 @@
+"""The way to the hosts of every command that changes them: connect, look at the phase, refuse what is unfit."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .style import say, seconds
+
+if TYPE_CHECKING:
+    from roadbed.deploys.context import Context
+    from roadbed.deploys.node import NodeBuild
+    from roadbed.deploys.urls import Driver
+    from roadbed.engine.fleet import Fleet
+    from roadbed.engine.inventory import Inventory
+    from roadbed.engine.secrets import Secrets
+    from roadbed.releases.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The connected hosts of a stack, the phase they are at or are brought to, and the context of each."""
+
+    fleet: "Fleet"
+    phase: str
+    contexts: "Mapping[str, Context]"
+
+
+@contextmanager
+def connected(
+    stack: "Inventory",
+    names: list[str],
+    secrets: "Secrets",
+    builds: "Mapping[str, NodeBuild]",
+    manifest: "Manifest | None",
+    phase: str | None,
+    password: str | None,
+    *,
+    allow_downgrade: bool = False,
+) -> Iterator[Hosts]:
+    """Connects to ``names``, for as long as the block lasts; ``engine.start.start`` was called before.
+
+    ``phase`` None means the one that the hosts are at. Raises Refused for a downgrade, and for hosts that no phase was
+    brought to; hosts that cannot be reached or are unfit are in ``fleet.failures``.
+    """
+    from roadbed.deploys.urls import chosen_driver
+    from roadbed.engine.errors import Refused
+    from roadbed.engine.fleet import Fleet
+    from roadbed.engine.roadmap import recorded, refuse_downgrade
+    from roadbed.engine.start import ready
+
+    ready()
+    with Fleet(stack, sudo_password=password) as fleet:
+        started = time.monotonic()
+        fleet.connect(ahead=names)
+        fleet.set_aside(names)
+        say(f"connected to {len(fleet.sessions)} of {len(names)} hosts ({seconds(time.monotonic() - started)})")
+        if phase is None and fleet.facts:
+            phase = recorded(fleet.facts.values())
+            if phase is None:
+                raise Refused(f"{stack.name}: no phase was brought to these hosts yet. Run provision phase1 first")
+        elif phase is not None:
+            refuse_downgrade(phase, fleet.facts, allowed=allow_downgrade)
+        driver = chosen_driver(stack.app.database.driver, manifest.database_driver if manifest else None)
+        contexts = make_contexts(stack, phase or "phase1", fleet, secrets, builds, driver)
+        refuse_unfit(fleet, contexts)
+        yield Hosts(fleet, phase or "phase1", contexts)
+
+
+def make_contexts(
+    stack: "Inventory",
+    phase: str,
+    fleet: "Fleet",
+    secrets: "Secrets",
+    builds: Mapping[str, "NodeBuild"],
+    driver: "Driver | None" = None,
+) -> dict[str, "Context"]:
+    """The context of every host that answered."""
+    from roadbed.deploys.context import Context
+
+    return {name: Context(stack, phase, name, fleet.facts, secrets.get, builds, driver) for name in fleet.facts}
+
+
+def refuse_unfit(fleet: "Fleet", contexts: Mapping[str, "Context"]) -> None:
+    """Hosts that fail the preflight are not touched: they count as failed, with all their reasons."""
+    from roadbed.engine.errors import OperationFailed, RoadbedError
+    from roadbed.engine.preflight import check_host
+    from roadbed.engine.preflight_data import sums
+
+    answers = fleet.each(list(fleet.sessions), lambda session, name: check_host(session, contexts[name]))
+    for name, answer in answers.items():
+        if isinstance(answer, RoadbedError):
+            fleet.failures[name] = answer
+            continue
+        rows = [(item.what, item.level, item.message) for item in answer]
+        rows += sums(contexts[name]) if contexts[name].reached("phase2") else []
+        if reasons := [f"{name}: {what}: {message}" for what, level, message in rows if level == "error"]:
+            fleet.failures[name] = OperationFailed("\n".join(reasons))
+    for name in fleet.failures:
+        if session := fleet.sessions.pop(name, None):
+            session.close()
+
+
+def limited(stack: "Inventory", limit: str | None) -> list[str]:
+    """The hosts that ``--limit`` names. Raises InventoryError for one that is not there."""
+    from roadbed.engine.errors import InventoryError
+
+    if limit is None:
+        return list(stack.hosts)
+    names = [name.strip() for name in limit.split(",") if name.strip()]
+    if not names:  # an unset variable of a script must not mean every host
+        raise InventoryError(f"--limit: names no host. Hosts: {', '.join(stack.hosts)}")
+    for name in names:
+        if name not in stack.hosts:
+            raise InventoryError(f"--limit: there is no host {name}. Hosts: {', '.join(stack.hosts)}")
+    return names
