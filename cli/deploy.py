@@ -80,7 +80,8 @@ def rollback(inventory: str | None, wanted: Wanted) -> None:
     stack = load(inventory)
     names, secrets = limited(stack, wanted.limit), Secrets(stack.beside(".secrets.age"))
     password = sudo_password(wanted.ask_sudo_password)
-    with Progress(wanted.verbose) as report, _hosts(stack, names, secrets, _builds(stack), None, password) as hosts:
+    builds = _builds_if_known(stack)
+    with Progress(wanted.verbose) as report, _hosts(stack, names, secrets, builds, None, password) as hosts:
         apps = [name for name in stack.with_role("app") if name in hosts.fleet.sessions]
         releases, states = look(hosts)
         back = to_roll_back_to(releases, apps, wanted.release)
@@ -153,6 +154,16 @@ def _builds(stack: "Inventory") -> "Mapping[str, NodeBuild]":
     from roadbed.releases.node_builds import resolve_all
 
     return resolve_all(stack.node)
+
+
+def _builds_if_known(stack: "Inventory") -> "Mapping[str, NodeBuild]":
+    """A rollback does not wait for a registry that is away: what it brings back has its Node.js on the hosts."""
+    from roadbed.engine.errors import OperationFailed
+
+    try:
+        return _builds(stack)
+    except OperationFailed:
+        return {}
 
 
 def _built_before(stack: "Inventory", release: str) -> "Artefact | None":

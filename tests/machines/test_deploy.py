@@ -130,6 +130,6 @@ def test_a_release_comes_from_elsewhere_too(stack: Stack, tmp_path: Path) -> Non
 
 def test_a_release_that_this_machine_lost_is_rolled_back_to_all_the_same(stack: Stack) -> None:
     """Hosts have all they need: a rollback does not depend on who built the release."""
-    before = [name for name, item in listed(stack).items() if item["state"] in ("good", "kept for skew")][0]
+    before = next(name for name, item in listed(stack).items() if item["state"] in ("good", "kept for skew"))
     elsewhere = Stack(stack.folder, stack.data, {**stack.environment, "XDG_CACHE_HOME": str(stack.folder / "empty")})
     assert json.loads(elsewhere.provision("rollback", "--json").stdout)["release"] == before
