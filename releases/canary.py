@@ -15,6 +15,7 @@ from roadbed.engine.session import Session
 
 from . import instances, share
 from .evidence import Evidence, journals
+from .host_state import HostState
 from .protocols import Fleet
 from .scripts import script
 from .stages import Stages, Stopped
@@ -43,6 +44,18 @@ class Change:
     old: share.InSlot
     new: share.InSlot
     units: Mapping[str, tuple[str, ...]]
+
+
+def between(
+    new: share.InSlot, states: Mapping[str, HostState], web: tuple[str, ...], units: Mapping[str, tuple[str, ...]]
+) -> Change | None:
+    """The change from the release that serves on all ``web`` hosts to ``new``; None where no single one does."""
+    live = {states[host].serving() for host in web}
+    slot = next(iter(live)) if len(live) == 1 else None
+    release = next((state.slots[slot] for state in states.values() if slot in state.slots), None) if slot else None
+    if slot is None or release is None or slot == new.slot:
+        return None
+    return Change(web, share.InSlot(slot, release, release), new, units)
 
 
 def perform(canary: Canary, stages: Stages, fleet: Fleet, change: Change) -> None:
