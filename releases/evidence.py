@@ -15,8 +15,8 @@ from roadbed.engine.session import Session
 from . import verdict
 from .traffic import Traffic
 
-FOLDER = ".local/state/roadbed/canary"
-"""In the home folder: ``<stack>/<release>.json``, for the user alone."""
+FOLDER = "roadbed/canary"
+"""In ~/.local/state, or XDG_STATE_HOME: ``<stack>/<release>.json``, for the user alone."""
 MOST_LINES = 50
 JOURNAL_LINES = 30
 SHOWN = 5
@@ -27,7 +27,8 @@ class Evidence:
     """The file of one canary. It is written with every step, so that a killed run leaves it too."""
 
     def __init__(self, stack: str, release: str, old_release: str, slot: str) -> None:
-        self.path = Path.home() / FOLDER / stack / f"{release}.json"
+        state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+        self.path = Path(state).expanduser() / FOLDER / stack / f"{release}.json"
         self.data: dict[str, Any] = {
             "stack": stack,
             "release": release,

@@ -356,6 +356,7 @@ def test_a_sound_release_is_rarely_refused() -> None:
 
 def test_evidence_is_for_its_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     kept = evidence.Evidence("prod", "r2", "r1", "b")
     kept.step(5, 60.0)
     kept.figures(served(100), served(10, 3), "3 of 10")
