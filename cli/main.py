@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import inventory_commands, machine_commands, release_commands, secret_commands
-from .options import AllowVulnerable, AskSudo, Inventory, Json, Phase, Yes
+from .options import AllowVulnerable, AskSudo, BreakLock, Inventory, Json, Phase, Yes
 
 app = typer.Typer(
     name="provision",
@@ -55,11 +55,12 @@ def _phase_command(phase: str, text: str) -> None:
         allow_downgrade: Annotated[
             bool, typer.Option("--allow-downgrade", help="Go back from a later phase; what it installed stays.")
         ] = False,
+        break_lock: BreakLock = False,
     ) -> None:
         from .phase import Wanted, converge
 
-        wanted = Wanted(limit, dry_run, as_json, verbose, yes, ask_sudo_password, allow_vulnerable, allow_downgrade)
-        converge(phase, inventory, wanted)
+        flags = (dry_run, as_json, verbose, yes, ask_sudo_password, allow_vulnerable, allow_downgrade, break_lock)
+        converge(phase, inventory, Wanted(limit, *flags))
 
 
 for _name, _text in PHASES.items():
@@ -170,6 +171,7 @@ def restore(
     as_json: Json = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --replace: do not ask.")] = False,
     ask_sudo_password: AskSudo = False,
+    break_lock: BreakLock = False,
 ) -> None:
     """List the backups of the database, check one, or restore it. Without an option: list.
 
@@ -178,7 +180,7 @@ def restore(
     from .restore import Wanted
     from .restore import restore as run
 
-    run(inventory, Wanted(backup, check, into, replace, upload, yes, as_json, ask_sudo_password))
+    run(inventory, Wanted(backup, check, into, replace, upload, yes, as_json, ask_sudo_password, break_lock))
 
 
 def main() -> None:

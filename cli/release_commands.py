@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AllowVulnerable, AskSudo, Inventory, Json
+from .options import AllowVulnerable, AskSudo, BreakLock, Inventory, Json
 
 Limit = Annotated[str | None, typer.Option(help="Only these hosts, comma separated.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
@@ -23,6 +23,7 @@ def deploy(
     verbose: Verbose = False,
     ask_sudo_password: AskSudo = False,
     allow_vulnerable: AllowVulnerable = False,
+    break_lock: BreakLock = False,
 ) -> None:
     """Build the app and bring the release to service without losing a request.
 
@@ -31,7 +32,8 @@ def deploy(
     from .deploy import Wanted
     from .deploy import deploy as run
 
-    run(inventory, Wanted(source, release, limit, dry_run, as_json, verbose, ask_sudo_password, allow_vulnerable))
+    flags = (dry_run, as_json, verbose, ask_sudo_password, allow_vulnerable, break_lock)
+    run(inventory, Wanted(source, release, limit, *flags))
 
 
 def rollback(
@@ -42,6 +44,7 @@ def rollback(
     as_json: Json = False,
     verbose: Verbose = False,
     ask_sudo_password: AskSudo = False,
+    break_lock: BreakLock = False,
 ) -> None:
     """Bring back the release that served before. One that never became healthy is never chosen.
 
@@ -50,7 +53,8 @@ def rollback(
     from .deploy import Wanted
     from .deploy import rollback as run
 
-    run(inventory, Wanted(None, release, limit, dry_run, as_json, verbose, ask_sudo_password))
+    flags = (dry_run, as_json, verbose, ask_sudo_password)
+    run(inventory, Wanted(None, release, limit, *flags, break_lock=break_lock))
 
 
 def releases(inventory: Inventory = None, as_json: Json = False, ask_sudo_password: AskSudo = False) -> None:
