@@ -64,6 +64,13 @@ def releases(inventory: Inventory = None, as_json: Json = False, ask_sudo_passwo
     run(inventory, as_json=as_json, ask_sudo_password=ask_sudo_password)
 
 
+def status(inventory: Inventory = None, as_json: Json = False, ask_sudo_password: AskSudo = False) -> None:
+    """The stack now: what each host runs, who works on it, and what an interrupted run has left. Changes nothing."""
+    from .status import run
+
+    run(inventory, as_json=as_json, ask_sudo_password=ask_sudo_password)
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to `provision`."""
     app.command(
@@ -74,3 +81,4 @@ def register(app: typer.Typer) -> None:
         rollback
     )
     app.command(epilog="Examples:  provision releases -i prod  |  provision releases -i prod --json")(releases)
+    app.command(epilog="Examples:  provision status -i prod  |  provision status -i prod --json")(status)

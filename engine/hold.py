@@ -48,12 +48,7 @@ class Hold:
         self._lock, self._buffer, self._count, self._ended = threading.RLock(), b"", 0, False
         self.sent_at = time.time()
         self._channel = self._begin()
-        try:
-            first = self._line()
-        except (OSError, EOFError) as error:
-            self._channel.close()
-            raise HostUnreachable(f"{session.name}: the lock was not taken: {error or 'no answer in time'}") from error
-        word, _, record = (first or "").partition(" ")
+        word, _, record = self._first_line().partition(" ")
         if word != "holds":
             raise self._refusal(word, record)
         self.taken_from = parse(record)
@@ -107,12 +102,21 @@ class Hold:
         # The script comes on standard input: sudo(8) writes every command line to the journal.
         channel = self.session.start(f"exec bash -s -- roadbed-lock {shlex.join(words)}", forget=False)
         channel.settimeout(ANSWER_SECONDS)
+        return channel
+
+    def _first_line(self) -> str:
+        """Empty when the shell ended without one. Raises HostUnreachable or OperationFailed."""
         given = f"{plain(self.claim.owner)}\n{plain(self.claim.what)}\n"
         try:
-            channel.sendall(SCRIPT.read_bytes() + given.encode())
-        except OSError as error:
+            self._channel.sendall(SCRIPT.read_bytes() + given.encode())
+            return self._line() or ""
+        except TimeoutError:
+            self._channel.close()
+            raise OperationFailed(f"{self.session.name}: the lock was not taken: no answer in time") from None
+        except (OSError, EOFError) as error:
+            if self.session.alive:
+                return ""  # the shell, or sudo, has ended before it read all: what it said tells why
             raise HostUnreachable(f"{self.session.name}: the connection broke: {error}") from error
-        return channel
 
     def _refusal(self, word: str, record: str) -> Refused | OperationFailed:
         name, holder = self.session.name, parse(record) if word == "held" else None
@@ -121,7 +125,7 @@ class Hold:
             return Refused(f"{name}: locked by {holder}. Wait, or, if that run hangs, take the lock with --break-lock")
         try:
             said = self._channel.makefile_stderr("rb").read().decode(errors="replace")
-        except OSError:
+        except (OSError, EOFError):
             said = ""
         self._channel.close()
         return OperationFailed(f"{name}: the lock was not taken: {plain(said) or 'bash ended without a word'}")

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 
-from roadbed import __version__
+import roadbed
 
 from .holder import plain
 from .report import OperationRecord
@@ -54,7 +54,7 @@ class Journal:
         self._stage, self._file = "", self._open(folder_of(inventory), what.split(" ")[0])
         pid = os.getpid()
         begun = {"what": what, "owner": owner, "pid": pid, "process": process_mark(pid), "hosts": hosts}
-        self._write("begun", **begun, version=__version__)
+        self._write("begun", **begun, version=roadbed.__version__)
 
     def begins(self, name: str) -> None:
         """A step, or a stage of the present one, begins."""
