@@ -93,8 +93,8 @@ def locked(
     """
     from roadbed.engine.lock import Lock
 
-    app = fleet.inventory.app.name
-    mine = Locked(fleet, what, Lock(app, names, what, break_lock=break_lock) if lock else None, report)
+    app, ordered = fleet.inventory.app.name, [name for name in fleet.inventory.hosts if name in names]
+    mine = Locked(fleet, what, Lock(app, ordered, what, break_lock=break_lock) if lock else None, report)
     began = time.monotonic()
     try:
         yield mine

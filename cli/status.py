@@ -78,7 +78,7 @@ def notes(stack: "Inventory", hosts: "Mapping[str, HostStatus]") -> Iterator[str
     for told in dict.fromkeys(f"{holder.owner}: {holder.what}" for holder in holders.values()):
         names = [name for name, holder in holders.items() if f"{holder.owner}: {holder.what}" == told]
         yield f"locked: {', '.join(names)}, by {holders[names[0]]}"
-    if not holders:
+    if hosts and not holders:
         yield "locked: no"
     for name, status in hosts.items():
         if status.pending:

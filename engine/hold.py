@@ -15,7 +15,8 @@ from pathlib import Path
 import paramiko
 
 from .errors import HostUnreachable, OperationFailed, Refused
-from .holder import lock_file, parse, plain
+from .holder import Holder, lock_file, parse, plain
+from .process import signature
 from .session import Session
 
 SCRIPT = Path(__file__).resolve().parent / "host/lock.sh"
@@ -27,13 +28,24 @@ ANSWER_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Claim:
-    """What a run says of itself to take the lock of ``app``. ``patience`` is in seconds."""
+    """What a run says of itself to take the lock of ``app``. ``patience`` is in seconds.
+
+    ``take``: from nobody (no), from whoever has it (yes), or from the holder with this token.
+    """
 
     app: str
     owner: str
     what: str
     patience: float
-    take_away: bool = False
+    take: str = "no"
+
+
+class Held(Refused):
+    """Another run has the lock."""
+
+    def __init__(self, host: str, holder: Holder) -> None:
+        super().__init__(f"{host}: locked by {holder}. Wait, or, if that run hangs, take the lock with --break-lock")
+        self.holder = holder
 
 
 class Hold:
@@ -43,8 +55,8 @@ class Hold:
     """
 
     def __init__(self, session: Session, claim: Claim) -> None:
-        """Takes the lock. Raises Refused when another run has it, OperationFailed, or HostUnreachable."""
-        self.session, self.claim, self.taken_from = session, claim, None
+        """Takes the lock. Raises Held when another run has it, OperationFailed, or HostUnreachable."""
+        self.session, self.claim, self.token = session, claim, f"{secrets.token_hex(8)}.{signature()}"
         self._lock, self._buffer, self._count, self._ended = threading.RLock(), b"", 0, False
         self.sent_at = time.time()
         self._channel = self._begin()
@@ -96,9 +108,7 @@ class Hold:
             self._channel.close()
 
     def _begin(self) -> paramiko.Channel:
-        token = secrets.token_hex(12)
-        words = [lock_file(self.claim.app), token, f"{self.claim.patience:g}"]
-        words += ["yes" if self.claim.take_away else "no"]
+        words = [lock_file(self.claim.app), self.token, f"{self.claim.patience:g}", self.claim.take]
         # The script comes on standard input: sudo(8) writes every command line to the journal.
         channel = self.session.start(f"exec bash -s -- roadbed-lock {shlex.join(words)}", forget=False)
         channel.settimeout(ANSWER_SECONDS)
@@ -118,11 +128,11 @@ class Hold:
                 return ""  # the shell, or sudo, has ended before it read all: what it said tells why
             raise HostUnreachable(f"{self.session.name}: the connection broke: {error}") from error
 
-    def _refusal(self, word: str, record: str) -> Refused | OperationFailed:
+    def _refusal(self, word: str, record: str) -> Held | OperationFailed:
         name, holder = self.session.name, parse(record) if word == "held" else None
         if holder:
             self._channel.close()
-            return Refused(f"{name}: locked by {holder}. Wait, or, if that run hangs, take the lock with --break-lock")
+            return Held(name, holder)
         try:
             said = self._channel.makefile_stderr("rb").read().decode(errors="replace")
         except (OSError, EOFError):

@@ -10,12 +10,16 @@ from .session import Session
 
 @dataclass(frozen=True)
 class Holder:
-    """``owner`` is ``user@machine``, ``what`` the command. ``since`` and ``seconds``, how long, by the host's clock."""
+    """``owner`` is ``user@machine``, ``what`` the command. ``since`` and ``seconds``, how long, by the host's clock.
+
+    ``token`` is that of the shell on the host: some random letters, and the signature of the run (``process.py``).
+    """
 
     owner: str
     what: str
     since: datetime
     seconds: int
+    token: str = ""
 
     def __str__(self) -> str:
         day = f"{self.since:%Y-%m-%d} " if self.seconds >= 12 * 3600 else ""
@@ -38,7 +42,7 @@ def parse(record: str) -> Holder | None:
         return None
     since, now = int(words[0]), int(words[1])
     what = words[5] if len(words) > 5 else ""
-    return Holder(plain(words[4]), plain(what), datetime.fromtimestamp(since, UTC), max(0, now - since))
+    return Holder(plain(words[4]), plain(what), datetime.fromtimestamp(since, UTC), max(0, now - since), words[3])
 
 
 def lock_file(app: str) -> str:

@@ -15,36 +15,17 @@ from typing import Any, TextIO
 import roadbed
 
 from .holder import plain
+from .process import process_mark
 from .report import OperationRecord
 
 KEPT = 50
-FOLDER = Path("~/.local/state/roadbed/runs")
 
 
 def folder_of(inventory: Path) -> Path:
     """Where the journals of a stack are; two inventories of the same name in different folders are two stacks."""
     mark = sha256(str(inventory.resolve()).encode()).hexdigest()[:12]
-    return FOLDER.expanduser() / f"{inventory.stem}-{mark}"
-
-
-def process_mark(pid: int) -> str | None:
-    """Boot and start time of a process, so that another one with the same id is not taken for it; None: it is gone.
-
-    Field 22 of /proc/PID/stat (proc_pid_stat(5)). Empty on a system without /proc, where the id alone must do.
-    """
-    proc = Path("/proc")
-    if not (proc / "self/stat").exists():
-        try:
-            os.kill(pid, 0)
-        except OSError:
-            return None
-        return ""
-    try:
-        fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
-        boot = (proc / "sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else f"{boot}/{fields[19]}"
+    state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    return state / f"roadbed/runs/{inventory.stem}-{mark}"
 
 
 class Journal:

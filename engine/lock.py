@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from .errors import Refused, RoadbedError
-from .hold import Claim, Hold
+from .hold import Claim, Held, Hold
 from .holder import holder_on
 from .owner import owner
 from .parallel import each
+from .process import died_here
 from .session import Session
 
 PATIENCE = 60.0
@@ -32,7 +33,7 @@ class Lock:
     """
 
     def __init__(self, app: str, names: Iterable[str], what: str, *, break_lock: bool = False) -> None:
-        self._claim = Claim(app, owner(), what, PATIENCE, break_lock)
+        self._claim = Claim(app, owner(), what, PATIENCE, "yes" if break_lock else "no")
         self._names = list(names)
         self._holds: dict[str, Hold] = {}
         self._errors: dict[str, RoadbedError] = {}
@@ -76,8 +77,8 @@ class Lock:
         each(dropped, lambda name: dropped[name].end(results[name]))
 
     def retake(self, session: Session, name: str) -> None:
-        """Takes the lock of a host that was rebooted, over its new connection. Raises Refused when another has it."""
-        self._holds[name] = Hold(session, replace(self._claim, take_away=False))
+        """Takes the lock of a host again over a new connection, after a reboot. Raises Refused when another has it."""
+        self._holds[name] = Hold(session, replace(self._claim, take=self._holds[name].token))
 
     def check(self) -> None:
         """Raises Refused when this run has lost the lock of a host. To be asked before each step: what is under way
@@ -102,12 +103,21 @@ class Lock:
             if not first:
                 self._first.wait()
             if not (self._errors_of(Refused) or self._ended.is_set()):
-                self._holds[name] = Hold(session, self._claim)
+                self._holds[name] = self._hold(session)
         except RoadbedError as error:
             self._errors[name] = error
         finally:
             if first:
                 self._first.set()
+
+    def _hold(self, session: Session) -> Hold:
+        """A dead run of this machine is in nobody's way, even if its host has not noticed yet, as after a cut link."""
+        try:
+            return Hold(session, self._claim)
+        except Held as error:
+            if not died_here(error.holder.token.partition(".")[2]):
+                raise
+            return Hold(session, replace(self._claim, take=error.holder.token))
 
     def _errors_of(self, kind: type[RoadbedError]) -> bool:
         return any(isinstance(error, kind) for error in self._errors.values())

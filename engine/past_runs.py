@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from .journal import folder_of, process_mark
+from .journal import folder_of
+from .process import process_mark
 
 Outcome = Literal["ok", "failed", "refused", "interrupted", "running"]
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Holds the lock of a stack on this host for one run: for as long as this shell lives, and no longer (engine/lock.py).
-# Given: roadbed-lock, file, token, patience (seconds), take (yes: from whoever holds it).
+# Given: roadbed-lock, file, token, patience (seconds), take (yes: from whoever holds it; or from the holder of a token).
 # Standard input: the owner, then what it does; a line for each sign of life; last "end <result>".
 # Says "holds", or "held" and ends with 75; then each sign of life back; last "bye".
 {
@@ -20,8 +20,8 @@
         timeout 5 logger -t roadbed -- "$1" 2> /dev/null 9>&- || :
     }
 
+    [ -d "${file%/*}" ] || (umask 022 && mkdir -p "${file%/*}") || exit 1
     umask 077
-    [ -d "${file%/*}" ] || mkdir -p -m 755 "${file%/*}" || exit 1
     exec 9>> "$file" || exit 1
     before='' mine=''
     for _ in {1..30}; do
@@ -31,7 +31,7 @@
         fi
         if held; then
             before="$since $EPOCHSECONDS $pid $its $its_owner $its_what"
-            if [ "$take" != yes ]; then
+            if [ "$take" != yes ] && [ "$take" != "$its" ]; then
                 echo "held $before"
                 exit 75
             fi

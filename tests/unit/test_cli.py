@@ -18,6 +18,7 @@ COMMANDS = [
     ["rehearse"],
     ["backup"],
     ["restore"],
+    ["status"],
     ["init"],
     ["inventory", "show"],
     ["inventory", "schema"],

@@ -17,6 +17,7 @@ from roadbed.engine.errors import HostUnreachable, OperationFailed, Refused, Roa
 from roadbed.engine.hold import Claim, Hold
 from roadbed.engine.holder import Holder, duration, holder_on, parse, plain
 from roadbed.engine.lock import Lock
+from roadbed.engine.process import signature
 from roadbed.engine.result import Result
 
 NOON = int(datetime(2026, 11, 26, 14, 3, 5, tzinfo=UTC).timestamp())
@@ -162,7 +163,7 @@ def test_silence_frees_it(host: Any, journal: Callable[[], list[str]]) -> None:
 
 def test_it_can_be_taken_away(host: Any, journal: Callable[[], list[str]]) -> None:
     first = Hold(host, claim())
-    second = Hold(host, claim("bob@desk", "phase1", take_away=True))
+    second = Hold(host, claim("bob@desk", "phase1", take="yes"))
     assert second.taken_from is not None
     assert second.taken_from.owner == "anna@laptop"
     first.beat()
@@ -180,7 +181,7 @@ def test_process_that_has_the_id_of_a_dead_holder_is_left_alone(host: Any, tmp_p
         (tmp_path / "run").mkdir()
         (tmp_path / "run/shop.lock").write_text(f"{stranger.pid}\nabcdef\n1\nanna@laptop\ndeploy 1\n")
         assert holder_on(host, "shop") is None
-        Hold(host, claim(take_away=True)).end("ok")
+        Hold(host, claim(take="yes")).end("ok")
         assert stranger.poll() is None
         stranger.kill()
 
@@ -298,6 +299,26 @@ def test_host_that_went_away_stops_nobody(hosts: dict[str, Any]) -> None:
     made.retake(hosts["app-1"], "app-1")
     made.check()
     made.end("ok")
+
+
+def test_dead_run_of_this_machine_is_in_nobodys_way(hosts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection is not known to be dead on the host yet. A run of another machine is not judged."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for machine, taken in (("000000000000", False), (signature().partition(".")[0], True)):
+        monkeypatch.setattr(hold, "signature", lambda machine=machine: f"{machine}.{gone.pid}.0123456789ab")
+        dead = lock_of(hosts, "deploy 1")
+        dead.take(hosts)
+        monkeypatch.setattr(hold, "signature", signature)
+        second = lock_of(hosts, "deploy 2")
+        if taken:
+            assert second.take(hosts) == {}
+            assert set(second.taken_from()) == set(hosts)
+        else:
+            with pytest.raises(Refused):
+                second.take(hosts)
+        second.end("ok")
+        dead.end("ok")
 
 
 def test_dropped_host_is_free(hosts: dict[str, Any]) -> None:

@@ -15,11 +15,11 @@ import pytest
 from rich.console import Console
 
 from roadbed.cli.status import notes, run_lines, table
-from roadbed.engine import journal
 from roadbed.engine.errors import HostUnreachable
 from roadbed.engine.holder import Holder
-from roadbed.engine.journal import KEPT, Journal, folder_of, process_mark
+from roadbed.engine.journal import KEPT, Journal, folder_of
 from roadbed.engine.past_runs import PastRun, last_run, runs
+from roadbed.engine.process import died_here, process_mark, signature
 from roadbed.engine.report import Report
 from roadbed.releases.host_state import HostState
 from roadbed.releases.status import HostStatus, as_json, leftovers, slots
@@ -33,7 +33,7 @@ NEW, OLD, OLDER = "20261126T101500-1a2b3c4", "20261125T220101-5d6e7f8", "2026112
 @pytest.fixture
 def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where an inventory would be; journals go to the same folder."""
-    monkeypatch.setattr(journal, "FOLDER", tmp_path / "runs")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "prod.yml"
 
 
@@ -89,7 +89,7 @@ def test_inventories_of_one_name_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_journal_that_cannot_be_written_disturbs_nobody(inventory: Path) -> None:
-    folder_of(inventory).parent.mkdir()
+    folder_of(inventory).parent.mkdir(parents=True)
     folder_of(inventory).touch()
     made, report = begun(inventory)
     report.step("base", ["web-1"])
@@ -110,7 +110,6 @@ import os, signal, sys
 from pathlib import Path
 from roadbed.engine import journal
 from roadbed.engine.report import Report
-journal.FOLDER = Path(sys.argv[2])
 made, report = journal.Journal(Path(sys.argv[1]), "deploy 7", "anna@laptop", ["web-1"]), Report()
 report.watchers.append(made)
 report.step("base", ["web-1"]); report.step_ended("base")
@@ -119,8 +118,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_run_that_was_killed_was_interrupted(inventory: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", KILLED, str(inventory), str(tmp_path / "runs")], check=False)
+def test_run_that_was_killed_was_interrupted(inventory: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(inventory)], check=False)
     (path,) = folder_of(inventory).glob("*.jsonl")
     path.write_text(path.read_text() + '{"at": "2026-11-2')
     found = last_run(inventory)
@@ -145,6 +144,19 @@ def test_process_that_is_gone_has_no_mark() -> None:
     assert process_mark(child.pid) != process_mark(os.getpid())
     child.wait()
     assert process_mark(child.pid) is None
+
+
+def test_signature_tells_whether_a_process_of_this_machine_lives() -> None:
+    """One of another machine, or of another container, is not ours to judge: it never counts as dead."""
+    mine = signature()
+    machine, pid, mark = mine.split(".")
+    child = subprocess.Popen(["true"])
+    child.wait()
+    assert not died_here(mine)
+    assert died_here(f"{machine}.{child.pid}.{mark}")
+    assert died_here(f"{machine}.{pid}.{'0' * 12}")
+    for word in (f"{'0' * 12}.{child.pid}.{mark}", f".{child.pid}.{mark}", f"{machine}..{mark}", f"{machine}.1.", ""):
+        assert not died_here(word)
 
 
 def test_refused_runs_and_files_of_others_are_passed_over(inventory: Path) -> None:
