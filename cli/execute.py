@@ -84,7 +84,8 @@ def execute(inventory: str | None, wanted: Wanted) -> None:
         elif answer:
             errors[host] = OperationFailed(f"{host}: exit code {answer}")
     if wanted.as_json:
-        output(json.dumps({"hosts": {host: work.told(host, answers[host], errors.get(host)) for host in hosts}}))
+        told = {host: work.told(host, answers[host], errors.get(host)) for host in hosts}
+        output(json.dumps({"hosts": told}, indent=1))
     for error in errors.values():
         say(f"  ! {error}")
     if errors:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .errors import HostUnreachable, OperationFailed, RoadbedError
 from .fleet import Fleet
-from .log_entries import Entry
+from .log_entries import Entry, plain
 from .log_sources import Source
 from .session import Session
 from .tied import Where, run_tied
@@ -161,7 +161,7 @@ def _stream(
 
     def line(where: Where, text: str) -> None:
         if where == "err":
-            said.append(text)
+            said.append(plain(text))
         elif entry := read(text):
             take(entry)
 
