@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import inventory_commands, machine_commands, release_commands, secret_commands
+from . import host_commands, inventory_commands, machine_commands, release_commands, secret_commands
 from .options import AllowVulnerable, AskSudo, BreakLock, Inventory, Json, Phase, Yes
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(secret_commands.app, name="secrets")
 app.command(name="init", epilog="Example:  provision init prod --host root@203.0.113.10 --domain shop.example.com")(
     inventory_commands.init
 )
+host_commands.register(app)
 
 
 PHASES = {

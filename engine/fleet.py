@@ -84,7 +84,7 @@ class Fleet:
 
     def close(self) -> None:
         """Ends all connections."""
-        for session in self.sessions.values():
+        for session in list(self.sessions.values()):
             session.close()
 
     def _open(self, name: str) -> Session:

@@ -11,6 +11,7 @@ from roadbed.engine.inventory import Inventory
 from . import action_key as keys
 from . import artefact, cache, layout, leaks, next_build, source
 from .artefact import Artefact
+from .build_hooks import BuildHooks
 from .drivers import detect_driver
 from .job import Job, Toolchain, make_job
 from .layout import BuildInfo
@@ -47,7 +48,9 @@ def ensure(
         with cache.alone(job.work, say):
             known = artefact.find(app.name, job.source_hash)
             if known is None:
-                return replace(_build(job, {"the action key": action_key.decode(), **(secrets or {})}), job=job)
+                hooks, hidden = BuildHooks(inventory, job), {"the action key": action_key.decode(), **(secrets or {})}
+                with hooks.watching():
+                    return replace(_build(job, hidden, hooks), job=job)
     say(f"Release {known.release} is built already")
     return replace(known, job=job)
 
@@ -76,10 +79,10 @@ def _from_file(path: Path, app: str, fingerprint: str, say: Callable[[str], None
     return release
 
 
-def _build(job: Job, secrets: Mapping[str, str]) -> Artefact:
+def _build(job: Job, secrets: Mapping[str, str], hooks: BuildHooks) -> Artefact:
     now = datetime.now(UTC).replace(microsecond=0)
     release = f"{now:%Y%m%dT%H%M%S}-{job.source_hash[:7]}"
-    info = next_build.build(job, release)
+    info = next_build.build(job, release, hooks.around(release))
     job.say(f"Putting release {release} together")
     tree = _fresh_tree(job.app, release)
     writable = layout.lay_out(info, job.folder, tree)

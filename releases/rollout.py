@@ -26,6 +26,7 @@ from .gate import gate, wait_for_queue
 from .host_state import HostState, inspect
 from .migrate import Migrations
 from .protocols import Run
+from .rollout_hooks import RolloutHooks
 from .scope import incomplete
 from .scripts import script
 from .stages import Stages, Stopped
@@ -37,7 +38,7 @@ SETTLE = 1.0
 
 @dataclass(frozen=True)
 class ReleaseStep:
-    """The step between the components app and nginx."""
+    """The step between the components app and nginx. ``action`` is what hooks are told: the command, or the phase."""
 
     artefact: Artefact
     action: str = "deploy"
@@ -45,15 +46,19 @@ class ReleaseStep:
     name: str = "release"
     roles: tuple[str, ...] = ("app", "web")
     needs: tuple[str, ...] = ("node", "app")
+    action: str = ""
 
     def run(self, run: Run, hosts: list[str]) -> dict[str, RoadbedError]:
         """Brings the release to service; returns the errors of the hosts on which it is not."""
         together = ROADMAP.index(run.phase) >= ROADMAP.index("phase3")
         if reason := incomplete(run.fleet.inventory, self.roles, hosts, run.hosts_in_play, together=together):
             return {host: OperationFailed(f"{host}: {reason}") for host in hosts}
+        stages = Stages(run, self.name)
+        hooks = RolloutHooks(self.artefact, run, hosts, stages, self.action)
         try:
-            _Rollout(self.artefact, run, hosts, Stages(run, self.name), self.action).perform()
+            _Rollout(self.artefact, run, hosts, stages, hooks, self.action).perform()
         except Stopped as stopped:
+            hooks.failed(stopped.errors)
             because = f"the rollout of {self.artefact.release} stopped because of {next(iter(stopped.errors))}"
             return {host: OperationFailed(f"{host}: {because}") for host in hosts} | stopped.errors
         return {}
@@ -62,9 +67,10 @@ class ReleaseStep:
 class _Rollout:
     """One rollout. Each method is one stage, on all hosts it concerns at the same time."""
 
-    def __init__(self, artefact: Artefact, run: Run, hosts: list[str], stages: Stages, action: str) -> None:
-        self.artefact, self.hosts, self.stages = artefact, hosts, stages
-        self.action = action
+    def __init__(
+        self, artefact: Artefact, run: Run, hosts: list[str], stages: Stages, hooks: RolloutHooks, action: str
+    ) -> None:
+        self.artefact, self.hosts, self.stages, self.hooks, self.action = artefact, hosts, stages, hooks, action
         self.app, self.contexts, self.fleet = run.fleet.inventory.app, run.contexts, run.fleet
         self.dry_run, self.targets = run.dry_run, run.hosts
         roles = {host: run.fleet.inventory.roles_of(host) for host in hosts}
@@ -75,6 +81,7 @@ class _Rollout:
     def perform(self) -> None:
         """Does what the plan says, or only tells it in a dry run."""
         states = self.stages.ask(self.hosts, "Look at the releases", self._inspect)
+        self.hooks.know(states)
         plan, migrate = self._plan(states), self.migrations.due(states)
         if migrate and self.dry_run:
             self.migrations.announce()
@@ -112,6 +119,7 @@ class _Rollout:
         self._switch(plan)
         self.stages.stage(plan.retire, "Stop the instances of before", lambda s, host: self._retire(s, host, plan))
         self._finish(plan, states)
+        self.hooks.after_switch(plan)
 
     def _upload(self, session: Session, host: str) -> str:
         def progress(sent: int, total: int) -> None:
@@ -138,6 +146,7 @@ class _Rollout:
 
         try:
             self.stages.stage(plan.start, title, begin)
+            self.hooks.before_switch(plan)
         except Stopped as stopped:
             raise self._give_up(plan, states, stopped) from None
         self.stages.ask(plan.enable, title, lambda s, host: instances.enable(s, self.app, plan.enable[host]))
