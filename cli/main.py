@@ -184,6 +184,28 @@ def restore(
     run(inventory, Wanted(backup, check, into, replace, upload, yes, as_json, ask_sudo_password, break_lock))
 
 
+@app.command(
+    epilog="Examples:  provision maintenance on -i prod  |  provision maintenance off -i prod  |  "
+    "provision maintenance -i prod --json"
+)
+def maintenance(
+    switch: Annotated[
+        str | None, typer.Argument(metavar="on|off", help="Default: say what it is.", show_default=False)
+    ] = None,
+    inventory: Inventory = None,
+    page: Annotated[Path | None, typer.Option(help="With on: an HTML file to show this time.")] = None,
+    as_json: Json = False,
+    ask_sudo_password: AskSudo = False,
+) -> None:
+    """Answer visitors with a page and 503, or give the site back. No reload: what is under way goes on.
+
+    Networks of nginx.maintenance.allow get the site all the same.
+    """
+    from .maintenance import Wanted, run
+
+    run(inventory, Wanted(switch, page, as_json, ask_sudo_password))
+
+
 def main() -> None:
     """Entry point: expected errors become one message and an exit code; anything else is a defect with a traceback."""
     from roadbed.engine.errors import RoadbedError

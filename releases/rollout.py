@@ -19,8 +19,9 @@ from roadbed.engine.errors import OperationFailed, RoadbedError
 from roadbed.engine.owner import owner
 from roadbed.engine.session import Session
 
-from . import history, instances
+from . import canary, history, instances
 from .artefact import Artefact
+from .canary import Canary
 from .decide import Plan, decide
 from .gate import gate, wait_for_queue
 from .host_state import HostState, inspect
@@ -29,6 +30,7 @@ from .protocols import Run
 from .rollout_hooks import RolloutHooks
 from .scope import incomplete
 from .scripts import script
+from .share import InSlot, shared, take_back
 from .stages import Stages, Stopped
 from .upload import check_room, upload
 
@@ -43,6 +45,7 @@ class ReleaseStep:
     artefact: Artefact
     action: str = "deploy"
     """What the history says: deploy, rollback, or the phase that a converge brought the hosts to."""
+    canary: Canary | None = None
     name: str = "release"
     roles: tuple[str, ...] = ("app", "web")
     needs: tuple[str, ...] = ("node", "app")
@@ -56,7 +59,7 @@ class ReleaseStep:
         stages = Stages(run, self.name)
         hooks = RolloutHooks(self.artefact, run, hosts, stages, self.action)
         try:
-            _Rollout(self.artefact, run, hosts, stages, hooks, self.action).perform()
+            _Rollout(self.artefact, run, hosts, stages, hooks, self.action, self.canary).perform()
         except Stopped as stopped:
             hooks.failed(stopped.errors)
             because = f"the rollout of {self.artefact.release} stopped because of {next(iter(stopped.errors))}"
@@ -68,9 +71,17 @@ class _Rollout:
     """One rollout. Each method is one stage, on all hosts it concerns at the same time."""
 
     def __init__(
-        self, artefact: Artefact, run: Run, hosts: list[str], stages: Stages, hooks: RolloutHooks, action: str
+        self,
+        artefact: Artefact,
+        run: Run,
+        hosts: list[str],
+        stages: Stages,
+        hooks: RolloutHooks,
+        action: str,
+        canary: Canary | None = None,
     ) -> None:
-        self.artefact, self.hosts, self.stages, self.hooks, self.action = artefact, hosts, stages, hooks, action
+        self.artefact, self.hosts, self.stages, self.hooks = artefact, hosts, stages, hooks
+        self.action, self.canary = action, canary
         self.app, self.contexts, self.fleet = run.fleet.inventory.app, run.contexts, run.fleet
         self.dry_run, self.targets = run.dry_run, run.hosts
         roles = {host: run.fleet.inventory.roles_of(host) for host in hosts}
@@ -82,6 +93,8 @@ class _Rollout:
         """Does what the plan says, or only tells it in a dry run."""
         states = self.stages.ask(self.hosts, "Look at the releases", self._inspect)
         self.hooks.know(states)
+        if not self.dry_run:  # what a killed canary left
+            take_back(self.stages, self.app, [host for host in self.web if shared(states[host])])
         plan, migrate = self._plan(states), self.migrations.due(states)
         if migrate and self.dry_run:
             self.migrations.announce()
@@ -115,8 +128,10 @@ class _Rollout:
         if migrate:
             self.migrations.perform(states)
         self._start(plan, states)
+        self._try_on_some(plan, states)
         self.stages.stage(plan.publish, "Give nginx the files of the release", self._publish)
         self._switch(plan)
+        take_back(self.stages, self.app, plan.switch if self.canary else ())
         self.stages.stage(plan.retire, "Stop the instances of before", lambda s, host: self._retire(s, host, plan))
         self._finish(plan, states)
         self.hooks.after_switch(plan)
@@ -171,6 +186,11 @@ class _Rollout:
                 for host, error in stopped.errors.items()
             }
         )
+
+    def _try_on_some(self, plan: Plan, states: Mapping[str, HostState]) -> None:
+        new = InSlot(plan.slot, plan.release, self.artefact.manifest.deployment_id)
+        if self.canary and plan.switch and (change := canary.between(new, states, self.web, plan.start)):
+            canary.perform(self.canary, self.stages, self.fleet, change)
 
     def _publish(self, session: Session, _: str) -> None:
         session.run(script("publish", root=self.app.root, id=self.artefact.release))
