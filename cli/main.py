@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import inventory_commands, machine_commands, secret_commands
+from . import inventory_commands, machine_commands, release_commands, secret_commands
 from .options import AllowVulnerable, AskSudo, Inventory, Json, Phase, Yes
 
 app = typer.Typer(
@@ -64,6 +64,9 @@ def _phase_command(phase: str, text: str) -> None:
 
 for _name, _text in PHASES.items():
     _phase_command(_name, _text)
+
+
+release_commands.register(app)
 
 
 @app.command(epilog="Example:  provision build -i prod -o release.tar.gz   (then app.source: release.tar.gz)")

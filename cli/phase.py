@@ -72,7 +72,7 @@ def converge_stack(
         for component in PHASES[phase]:
             steps.append(ComponentStep(component))
             if component.__name__.endswith(".app"):
-                steps.append(ReleaseStep(artefact))
+                steps.append(ReleaseStep(artefact, phase))
         steps.append(RecordStep(phase))
         run = Run(hosts.fleet, phase, hosts.contexts, report, dry_run=wanted.dry_run, only=frozenset(names))
         if not (wanted.yes or wanted.dry_run) and sys.stdin.isatty() and console.is_terminal:

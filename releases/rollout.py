@@ -10,14 +10,16 @@ old release serving.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from roadbed.deploys.context import ROADMAP
 from roadbed.deploys.environment import instance_addresses
 from roadbed.deploys.node import node_path
 from roadbed.engine.errors import OperationFailed, RoadbedError
+from roadbed.engine.owner import owner
 from roadbed.engine.session import Session
 
-from . import instances
+from . import history, instances
 from .artefact import Artefact
 from .decide import Plan, decide
 from .gate import gate, wait_for_queue
@@ -38,6 +40,8 @@ class ReleaseStep:
     """The step between the components app and nginx."""
 
     artefact: Artefact
+    action: str = "deploy"
+    """What the history says: deploy, rollback, or the phase that a converge brought the hosts to."""
     name: str = "release"
     roles: tuple[str, ...] = ("app", "web")
     needs: tuple[str, ...] = ("node", "app")
@@ -48,7 +52,7 @@ class ReleaseStep:
         if reason := incomplete(run.fleet.inventory, self.roles, hosts, run.hosts_in_play, together=together):
             return {host: OperationFailed(f"{host}: {reason}") for host in hosts}
         try:
-            _Rollout(self.artefact, run, hosts, Stages(run, self.name)).perform()
+            _Rollout(self.artefact, run, hosts, Stages(run, self.name), self.action).perform()
         except Stopped as stopped:
             because = f"the rollout of {self.artefact.release} stopped because of {next(iter(stopped.errors))}"
             return {host: OperationFailed(f"{host}: {because}") for host in hosts} | stopped.errors
@@ -58,8 +62,9 @@ class ReleaseStep:
 class _Rollout:
     """One rollout. Each method is one stage, on all hosts it concerns at the same time."""
 
-    def __init__(self, artefact: Artefact, run: Run, hosts: list[str], stages: Stages) -> None:
+    def __init__(self, artefact: Artefact, run: Run, hosts: list[str], stages: Stages, action: str) -> None:
         self.artefact, self.hosts, self.stages = artefact, hosts, stages
+        self.action = action
         self.app, self.contexts, self.fleet = run.fleet.inventory.app, run.contexts, run.fleet
         self.dry_run, self.targets = run.dry_run, run.hosts
         roles = {host: run.fleet.inventory.roles_of(host) for host in hosts}
@@ -180,10 +185,13 @@ class _Rollout:
     def _finish(self, plan: Plan, states: Mapping[str, HostState]) -> None:
         """What is left once the release serves: links, old releases, and last the debt."""
 
+        switch = history.Switch(datetime.now(UTC), plan.release, self.action, owner())
+
         def finish(session: Session, host: str) -> None:
             instances.disable(session, self.app, plan.disable.get(host, ()))
             instances.mark(session, self.app, plan.release, "healthy")
             instances.make_current(session, self.app, plan.release)
+            history.record(session, self.app, switch)
             keep = kept(plan.release, states[host], self.app.keep)
             session.run(script("prune", app=self.app.name, root=self.app.root, keep="\n".join(keep)), timeout=300)
             if host in plan.pay:
