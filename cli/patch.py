@@ -176,6 +176,8 @@ def _tell(
     works: "list[Work]", done: "list[Done]", error: "RoadbedError | None", report: Progress, wanted: Wanted
 ) -> None:
     """The last lines and the JSON. Raises ``error``, with what is left to do."""
+    from roadbed.releases.patch_plan import counted
+
     finished = {one.host for one in done}
     untouched = [work.host for work in works if work.needed and work.host not in finished]
     if error:
@@ -185,7 +187,7 @@ def _tell(
         result = {"plan": plan, "patched": [asdict(one) for one in done], "failed": str(error) if error else None}
         output(json.dumps({**result, "untouched": untouched, **report.as_json()}, indent=1))
     for one in done:
-        what = f"{len(one.packages)} packages" + (f", rebooted, kernel {one.kernel}" if one.rebooted else "")
+        what = counted(one.packages) + (f", rebooted, kernel {one.kernel}" if one.rebooted else "")
         say(f"{one.host}: {what} ({seconds(one.seconds)})")
         if one.left_waiting:
             say(f"{one.host}: still to do: {one.left_waiting}")

@@ -22,7 +22,7 @@ from . import drain, instances
 from .drain import Drain
 from .gate import gate
 from .host_state import HostState, inspect
-from .patch_plan import Pending, Reboot, Work, parse
+from .patch_plan import Pending, Reboot, Work, counted, parse
 from .protocols import Report, Status
 from .scripts import script
 
@@ -129,13 +129,16 @@ class Patch:
                 raise OperationFailed(
                     f"{self._host}: the upgrade is not over after {UPGRADE_SECONDS // 60} min: {rest}"
                 )
-            self.report.progress(self._host, f"Upgrading {len(work.pending.packages)} packages: {rest[:60]}")
+            self.report.progress(self._host, f"Upgrading {counted(work.pending.packages)}: {rest[:60]}")
             out.renew()
             time.sleep(2)
         if state != "ended 0":
             raise OperationFailed(f"{self._host}: the upgrade failed ({state}):\n{rest}")
         names = ", ".join(work.pending.packages)
-        self._tell(f"Upgrade {len(work.pending.packages)} packages", "changed", time.monotonic() - began, names)
+        title = (
+            "Finish the upgrade of an earlier run" if work.pending.busy else f"Upgrade {counted(work.pending.packages)}"
+        )
+        self._tell(title, "changed", time.monotonic() - began, names)
 
     def _renew_programs(self, work: Work, done: Done, out: Drain) -> None:
         """A reboot where one is needed, else new instances, so that they use what was installed."""

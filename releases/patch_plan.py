@@ -1,6 +1,6 @@
 """What patching has to do on each host: which packages, a reboot or not, who does its work meanwhile. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -39,6 +39,11 @@ def parse(host: str, lines: Iterable[str]) -> Pending:
     return Pending(facts["boot"][0], facts["kernel"][0], tuple(sorted(facts.get("package", []))), **there)
 
 
+def counted(packages: Collection[str]) -> str:
+    """``1 package``, ``12 packages``."""
+    return f"{len(packages)} package{'' if len(packages) == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class Work:
     """One host's part. ``reboot`` is what is to be expected: after the upgrade the host is asked again."""
@@ -56,8 +61,7 @@ class Work:
         return bool(self.pending.packages or self.reboot or self.pending.left or self.pending.busy)
 
     def __str__(self) -> str:
-        packages = self.pending.packages
-        parts = [f"{len(packages)} package{'' if len(packages) == 1 else 's'}"] if packages else []
+        parts = [counted(self.pending.packages)] if self.pending.packages else []
         parts += ["reboot"] if self.reboot else []
         parts += ["goes on with what an earlier run began"] if self.pending.left or self.pending.busy else []
         return f"{self.host}: {', '.join(parts) or 'nothing to do'}"

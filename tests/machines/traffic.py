@@ -1,6 +1,6 @@
 """Constant load on the sample app while something happens to it: every request counted, by client, kind and section.
 
-    with Traffic(address, domain, node, folder) as traffic:
+    with Traffic(address, domain, folder) as traffic:
         with traffic.during("10 deploys"):
             ...
     print(traffic.report())
@@ -10,7 +10,9 @@ a new connection each time, and its http2. None tries a request twice.
 """
 
 import json
+import platform
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -21,6 +23,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from roadbed.deploys.node import NodeSettings
+from roadbed.releases.node_builds import resolve
+from roadbed.releases.toolchain import fetch_node
 
 from .odds import claim, upper_bound
 
@@ -120,16 +126,22 @@ class Orders:
         return f"actions: {len(self.sent)} sent, {numbers}, {len(self.lost)} lost, {len(self.doubled)} executed twice"
 
 
+def fetched_node() -> Path:
+    """The Node.js that releases are built with; fetched, and verified, when it is not there yet."""
+    settings = NodeSettings(source="npm")
+    return fetch_node(resolve(settings, platform.machine(), sys.platform))
+
+
 @dataclass
 class Traffic:
     """The load, from ``with`` to its end; then ``requests`` is complete. Raises RuntimeError when it does not begin."""
 
     address: str
     domain: str
-    node: Path
     folder: Path
     port: int = 443
     rates: dict[str, dict[str, float]] = field(default_factory=lambda: RATES)
+    node: Path = field(default_factory=lambda: fetched_node())
     requests: list[Request] = field(default_factory=list)
     goaways: int = 0
     """HTTP/2 connections that the server wanted to end."""

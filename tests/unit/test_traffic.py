@@ -1,8 +1,6 @@
 """The load of the rollout proof: its arithmetic, and that it notices each way in which a request can fail."""
 
-import platform
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,12 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from roadbed.deploys.node import NodeSettings
-from roadbed.releases.node_builds import resolve
-from roadbed.releases.toolchain import fetch_node
-
 from ..machines.odds import claim, upper_bound
-from ..machines.traffic import RATES, Request, Traffic, count, percentile, scaled
+from ..machines.traffic import RATES, Request, Traffic, count, fetched_node, percentile, scaled
 
 SHOP = Path(__file__).with_name("shop.cjs")
 
@@ -75,7 +69,7 @@ def test_rates_are_60_to_100_a_second() -> None:
 @pytest.fixture(scope="module")
 def node() -> Path:
     """The Node.js that releases are built with."""
-    return fetch_node(resolve(NodeSettings(source="npm"), platform.machine(), sys.platform))
+    return fetched_node()
 
 
 Shop = Callable[[str], "tuple[Traffic, str]"]
@@ -89,7 +83,7 @@ def visited(node: Path, tmp_path: Path) -> Shop:
         with shop(node, tmp_path, fault) as (process, port):
             rates = {client: dict.fromkeys(kinds, 8.0) for client, kinds in RATES.items()}
             with (
-                Traffic("127.0.0.1", "shop.example.test", node, tmp_path, port=port, rates=rates) as traffic,
+                Traffic("127.0.0.1", "shop.example.test", tmp_path, port=port, rates=rates) as traffic,
                 traffic.during("a second"),
             ):
                 time.sleep(1)
@@ -154,9 +148,9 @@ def test_actions_that_are_lost_or_doubled_are_noticed(visited: Shop) -> None:
     assert "0 recorded by the app" in str(orders)
 
 
-def test_a_load_that_cannot_begin_says_why(node: Path, tmp_path: Path) -> None:
+def test_a_load_that_cannot_begin_says_why(tmp_path: Path) -> None:
     with (
         pytest.raises(RuntimeError, match="/order was not answered at the beginning"),
-        Traffic("127.0.0.1", "shop.example.test", node, tmp_path, port=9),
+        Traffic("127.0.0.1", "shop.example.test", tmp_path, port=9),
     ):
         pass
