@@ -6,7 +6,6 @@ Actions of 2 s, uploads, files, over kept and new connections of HTTP/1.1 and ov
 """
 
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import pytest
 
 from roadbed.machines.model import MachineSpec
 
-from .conftest import BOOT, ROOT, Grown, Stack, make_stack, spec
+from .conftest import BOOT, Grown, Stack, make_stack, spec
+from .editions import edition
 from .traffic import Traffic
 from .visit import DOMAIN
 
@@ -52,16 +52,9 @@ def zero(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.T
 
 def variant(stack: Stack, name: str, health: str = "") -> Path:
     """A release file of the sample app with a page that differs; with ``health``, with that as its health route."""
-    project, file = stack.folder / name, stack.folder / f"{name}.tar.gz"
-    shutil.copytree(ROOT / "examples/storefront", project, ignore=shutil.ignore_patterns("node_modules", ".next"))
-    page = project / "pages/legacy.tsx"
-    text = page.read_text()
-    assert "<main>" in text
-    page.write_text(text.replace("<main>", f"<main data-edition='{name}'>"))
-    if health:
-        (project / "app/api/info/route.ts").write_text(health)
+    file = stack.folder / f"{name}.tar.gz"
     there = stack.data["app"]["source"]
-    stack.write(app={"source": str(project)})
+    stack.write(app={"source": str(edition(stack.folder, name, health))})
     stack.provision("build", "--output", str(file))
     stack.write(app={"source": there})
     return file
