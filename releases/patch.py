@@ -33,6 +33,8 @@ UPGRADE_SECONDS = 3600
 """Longest upgrade: a slow disk, a slow mirror, a kernel whose modules are built."""
 BOOT_SECONDS = 600
 """Longest way from the reboot to a system that is up. Bare metal checks its memory; a virtual machine takes 30 s."""
+BROKEN_SECONDS = 120
+"""Longest time without a connection while packages are being upgraded."""
 Verify = Callable[[str], list[str]]
 """The quick checks of a host: those that do not hold, a line each."""
 
@@ -121,7 +123,7 @@ class Patch:
         began, given = time.monotonic(), {"unit": UNIT, "log": LOG, "result": RESULT}
         self._session.run(script("upgrade", **given))
         while True:
-            said = self._session.run(script("upgraded", **given)).out.strip()
+            said = self._ask(script("upgraded", **given)).strip()
             state, _, rest = said.partition("\n")
             if state != "running":
                 break
@@ -139,6 +141,19 @@ class Patch:
             "Finish the upgrade of an earlier run" if work.pending.busy else f"Upgrade {counted(work.pending.packages)}"
         )
         self._tell(title, "changed", time.monotonic() - began, names)
+
+    def _ask(self, command: str) -> str:
+        """The answer to a question, also when the upgrade of sshd or of the network breaks the connection meanwhile."""
+        end = time.monotonic() + BROKEN_SECONDS
+        while True:
+            try:
+                return self._session.run(command).out
+            except HostUnreachable:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(1)
+                with suppress(HostUnreachable):
+                    self.fleet.reconnect(self._host)
 
     def _renew_programs(self, work: Work, done: Done, out: Drain) -> None:
         """A reboot where one is needed, else new instances, so that they use what was installed."""
@@ -197,6 +212,8 @@ class Patch:
         for slot in sorted({name[0] for name in state.enabled}):
             out.renew()
             names = sorted(name for name in state.enabled if name[0] == slot)
+            if slot not in state.slots:
+                raise OperationFailed(f"{self._host}: {', '.join(names)} start at boot, and slot {slot} has no release")
             verdict = gate(self._session, self._app, state.slots[slot], addresses, names)
             if verdict.unhealthy:
                 raise OperationFailed(f"{self._host}: " + "\n".join(map(str, verdict.unhealthy)))

@@ -151,9 +151,8 @@ def test_a_host_that_fails_ends_the_run_and_the_next_one_goes_on(stack: Stack) -
     assert (installed(stack, FIRST), installed(stack, SECOND)) == ("ii 3", "ii 3")
 
 
-def test_a_run_that_is_killed_is_finished_by_the_next(stack: Stack) -> None:
-    """The upgrade runs on; the host is out of the routing meanwhile, and the site answers."""
-    offer(stack, FIRST, "4", "sleep 12")
+def kill_in_the_upgrade(stack: Stack) -> None:
+    """`provision patch`, killed while the first host upgrades its packages."""
     words = [PROVISION, "patch", "--yes", "-i", str(stack.path)]
     with subprocess.Popen(
         words, cwd=stack.folder, env=stack.environment, stderr=subprocess.DEVNULL, start_new_session=True
@@ -166,12 +165,27 @@ def test_a_run_that_is_killed_is_finished_by_the_next(stack: Stack) -> None:
     assert DRAIN in left(stack)
     assert "roadbed_drain" in left(stack)
     assert "<h1>" in page(stack, WEB)
+
+
+def test_a_run_that_is_killed_is_finished_by_the_next(stack: Stack) -> None:
+    """The upgrade runs on; the host is out of the routing meanwhile, and the site answers."""
+    offer(stack, FIRST, "4", "sleep 12")
+    kill_in_the_upgrade(stack)
     done = patch(stack)
     assert [one["host"] for one in done["patched"]] == [FIRST]
     assert installed(stack, FIRST) == "ii 4"
     assert left(stack) == ""
     assert stack.provision("patch", "--yes").stderr.endswith("nothing to do\n")
     assert stack.provision("verify", "phase3").stderr.count("checks do not hold") == 0
+
+
+def test_a_phase_puts_back_what_a_killed_run_left(stack: Stack) -> None:
+    offer(stack, FIRST, "5", "sleep 5")
+    kill_in_the_upgrade(stack)
+    time.sleep(8)
+    assert stack.provision("phase3", "--yes")
+    assert left(stack) == ""
+    assert installed(stack, FIRST) == "ii 5"
 
 
 def test_a_host_gets_its_requests_back_when_nobody_renews(stack: Stack) -> None:
