@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import host_commands, inventory_commands, machine_commands, release_commands, secret_commands
+from . import host_commands, inventory_commands, machine_commands, patch_commands, release_commands, secret_commands
 from .options import AllowVulnerable, AskSudo, BreakLock, Inventory, Json, Phase, Yes
 
 app = typer.Typer(
@@ -69,6 +69,7 @@ for _name, _text in PHASES.items():
 
 
 release_commands.register(app)
+patch_commands.register(app)
 
 
 @app.command(epilog="Example:  provision build -i prod -o release.tar.gz   (then app.source: release.tar.gz)")

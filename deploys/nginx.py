@@ -26,6 +26,8 @@ NEEDS = ("base", "app")
 CONFIG = "/etc/nginx/nginx.conf"
 DROP_IN = "/etc/systemd/system/nginx.service.d/roadbed.conf"
 CERTBOT_DROP_IN = "/etc/systemd/system/certbot.service.d/roadbed.conf"
+DRAIN = "/run/roadbed/drain"
+"""Flag file: while it is there, nginx keeps no connection to the app after an answer. See releases/drain.py."""
 UNAVAILABLE = "/usr/local/share/roadbed/unavailable.html"
 RESTART = "nginx-restart"
 """Debt of a changed sandbox: a reload does not apply it."""
@@ -136,6 +138,7 @@ def values(ctx: "Context", ipv6: bool, resolvers: Sequence[str] = ()) -> dict[st
         "site": SITE,
         "webroot": WEBROOT,
         "unavailable": UNAVAILABLE,
+        "drain": DRAIN,
         "addresses": ["", "[::]:"] if ipv6 else [""],
         "http2_directive": version >= (1, 26),
         "reject_handshake": version >= (1, 20),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from roadbed.deploys.hooks import Hook
 from roadbed.engine.inventory import Inventory
+from roadbed.engine.owner import owner
 
 from . import cache
 from .hook_process import HookFailed, perform

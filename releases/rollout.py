@@ -23,6 +23,7 @@ from . import canary, history, instances
 from .artefact import Artefact
 from .canary import Canary
 from .decide import Plan, decide
+from .drain import end_leftover
 from .gate import gate, wait_for_queue
 from .host_state import HostState, inspect
 from .migrate import Migrations
@@ -106,6 +107,8 @@ class _Rollout:
             self.stages.tell(self.hosts, f"Run release {plan.release} in slot {plan.slot}", "changed")
         else:
             self._roll_out(plan, states, migrate=migrate)
+        if not self.dry_run:
+            end_leftover(self.fleet, self.hosts)
 
     def _inspect(self, session: Session, host: str) -> HostState:
         owed = self.targets[host].connector_data.get("roadbed_debts", ())

@@ -16,6 +16,7 @@ COMMANDS = [
     ["check"],
     ["verify"],
     ["rehearse"],
+    ["patch"],
     ["backup"],
     ["restore"],
     ["status"],
