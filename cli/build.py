@@ -56,7 +56,7 @@ def built(
     """The release of a stack, and the Node.js it runs on for each architecture.
 
     A wrong project is told before the network is asked. Raises InventoryError, Refused or
-    BuildFailed; asks no host.
+    BuildFailed; asks no host. A git repository is asked first.
     """
     from roadbed.engine.errors import InventoryError
     from roadbed.engine.secrets import ACTION_KEY, new_action_key
@@ -69,7 +69,7 @@ def built(
         if name not in secrets.names():
             raise InventoryError(f"app/cdn/purge/secret: {name} has no value. Set it: provision secrets set {name}")
         hidden[name] = secrets.get(name)
-    check_source(stack, allow_vulnerable=allow_vulnerable)
+    check_source(stack, report.at_work, allow_vulnerable=allow_vulnerable)
     key = secrets.get_or_create(ACTION_KEY, new_action_key)
     builds = resolve_all(stack.node)
     began = time.monotonic()

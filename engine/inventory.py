@@ -114,8 +114,16 @@ class Inventory(Settings):
 
     @property
     def source(self) -> Path:
-        """Where ``app.source`` is: the project's folder, or a release file."""
+        """Where ``app.source`` is on this machine: the project's folder, or a release file.
+
+        Of a git repository it is not known before that was asked: see ``releases/checkout.py``.
+        """
         return (self.path.parent / Path(self.app.source).expanduser()).resolve()
+
+    def with_source(self, source: str) -> Self:
+        """The same stack with another ``app.source``. Raises ValueError for one that is not valid."""
+        app = AppSettings.model_validate({**self.app.model_dump(), "source": source})
+        return self.model_copy(update={"app": app})
 
     @property
     def name(self) -> str:

@@ -9,16 +9,16 @@ from roadbed.engine.errors import InventoryError, Refused
 from roadbed.engine.inventory import Inventory
 
 from . import action_key as keys
-from . import artefact, cache, layout, leaks, next_build, source
+from . import artefact, cache, checkout, layout, leaks, next_build
 from .artefact import Artefact
 from .drivers import detect_driver
 from .job import Job, Toolchain, make_job
 from .layout import BuildInfo
 from .manifest import Manifest, Route, this_platform
-from .project import detect
 
-ARCHIVES = (".tar.gz", ".tgz")
-"""Endings of a release that was built before, elsewhere perhaps."""
+
+def _quiet(_: str) -> None:
+    """For callers that only want to know whether it works."""
 
 
 def ensure(
@@ -37,11 +37,11 @@ def ensure(
     for a project that cannot be deployed, BuildFailed when its build fails; no host is touched.
     """
     app, fingerprint = inventory.app, keys.fingerprint(action_key)
-    path = inventory.source
-    if path.name.endswith(ARCHIVES):
-        return _from_file(path, app.name, fingerprint, say)
-    project = detect(path, allow_vulnerable=allow_vulnerable)
-    job = make_job(app, project, toolchain, action_key, say)
+    place = checkout.locate(inventory, say)
+    if place.is_release:
+        return _from_file(place.path, app.name, fingerprint, say)
+    project = checkout.read(inventory, place, allow_vulnerable=allow_vulnerable)
+    job = make_job(app, project, toolchain, action_key, say, place.state)
     known = artefact.find(app.name, job.source_hash)  # without waiting for a build of another stack or source
     if known is None:
         with cache.alone(job.work, say):
@@ -52,16 +52,19 @@ def ensure(
     return replace(known, job=job)
 
 
-def check_source(inventory: Inventory, *, allow_vulnerable: bool = False) -> None:
-    """Reads the project, asks nobody: raises InventoryError or Refused when it cannot be deployed."""
-    path = inventory.source
-    if not path.name.endswith(ARCHIVES):
-        detect(path, allow_vulnerable=allow_vulnerable)
+def check_source(inventory: Inventory, say: Callable[[str], None] = _quiet, *, allow_vulnerable: bool = False) -> None:
+    """Reads the project, asks no host: raises InventoryError or Refused when it cannot be deployed.
+
+    A git repository is fetched. Raises OperationFailed when it cannot be read.
+    """
+    place = checkout.locate(inventory, say)
+    if not place.is_release:
+        checkout.read(inventory, place, allow_vulnerable=allow_vulnerable)
     elif inventory.app.migrate:
         raise InventoryError(
             f"app/migrate: `{inventory.app.migrate}` runs in the project, and app/source is the release file "
-            f"{path.name}. Deploy from where the project is, with its folder as app/source; or remove app/migrate and "
-            "run the migrations from there, before this"
+            f"{place.path.name}. Deploy from where the project is, with its folder or repository as app/source; or "
+            "remove app/migrate and run the migrations from there, before this"
         )
 
 
@@ -101,7 +104,7 @@ def _fresh_tree(app: str, release: str) -> Path:
 
 
 def _manifest(job: Job, release: str, created: datetime, info: BuildInfo, writable: list[str]) -> Manifest:
-    git, detected = source.git_state(job.project.root), detect_driver(job.project)
+    git, detected = job.git(job.project.root), detect_driver(job.project)
     if detected.note:
         job.say(f"database: {detected.note}")
     return Manifest(
@@ -123,6 +126,8 @@ def _manifest(job: Job, release: str, created: datetime, info: BuildInfo, writab
         guarded=info.data["guarded"],
         commit=git.commit,
         dirty=git.dirty,
+        ref=git.ref,
+        repository=git.repository,
         database_driver=detected.driver,
         routes=tuple(Route(**route) for route in info.data["routes"]),
         files={},
