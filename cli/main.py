@@ -73,11 +73,12 @@ def build(
         Path | None, typer.Option("--output", "-o", help="Write the release as one .tar.gz file.")
     ] = None,
     allow_vulnerable: AllowVulnerable = False,
+    ask_sudo_password: AskSudo = False,
 ) -> None:
-    """Build the release on this machine, as phase1 does; no host is asked."""
+    """Build the release, as phase1 does, on this machine or on build.host; no other host is asked."""
     from .build import run
 
-    run(inventory, output, allow_vulnerable=allow_vulnerable)
+    run(inventory, output, allow_vulnerable=allow_vulnerable, ask_sudo_password=ask_sudo_password)
 
 
 @app.command(epilog="Examples:  provision check -i prod  |  provision check phase2 -i prod --json")

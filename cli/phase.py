@@ -65,7 +65,7 @@ def converge_stack(
     secrets = Secrets(stack.beside(".secrets.age"))
     _check_certificate(stack)
     prepare_secrets(stack, phase, secrets)
-    artefact, builds = built(stack, secrets, report, allow_vulnerable=wanted.allow_vulnerable)
+    artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable)
     allowed = wanted.allow_downgrade
     with connected(stack, names, secrets, builds, artefact.manifest, phase, password, allow_downgrade=allowed) as hosts:
         steps: list[Step] = []

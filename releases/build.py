@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from roadbed.engine.errors import InventoryError, Refused
 from roadbed.engine.inventory import Inventory
@@ -14,7 +15,10 @@ from .artefact import Artefact
 from .drivers import detect_driver
 from .job import Job, Toolchain, make_job
 from .layout import BuildInfo
-from .manifest import Manifest, Route, this_platform
+from .manifest import Manifest, Route
+
+if TYPE_CHECKING:
+    from .build_host import BuildHost
 
 
 def _quiet(_: str) -> None:
@@ -29,25 +33,28 @@ def ensure(
     *,
     secrets: Mapping[str, str] | None = None,
     allow_vulnerable: bool = False,
+    host: "BuildHost | None" = None,
 ) -> Artefact:
     """The release of ``inventory.app``: a cached one when nothing it depends on has changed, else a fresh build.
 
     ``action_key`` is base64 of 32 bytes. ``say`` is told what goes on, one sentence at a time.
-    ``secrets`` (name -> value) must not turn up in client code. Raises InventoryError or Refused
-    for a project that cannot be deployed, BuildFailed when its build fails; no host is touched.
+    ``secrets`` (name -> value) must not turn up in client code. ``host`` builds instead of this machine.
+    Raises InventoryError or Refused for a project that cannot be deployed, BuildFailed when its build fails; no
+    host gets anything of it then.
     """
     app, fingerprint = inventory.app, keys.fingerprint(action_key)
     place = checkout.locate(inventory, say)
     if place.is_release:
         return _from_file(place.path, app.name, fingerprint, say)
     project = checkout.read(inventory, place, allow_vulnerable=allow_vulnerable)
-    job = make_job(app, project, toolchain, action_key, say, place.state)
+    job = make_job(app, project, toolchain, action_key, say, place.state, platform=host.platform if host else None)
     known = artefact.find(app.name, job.source_hash)  # without waiting for a build of another stack or source
     if known is None:
         with cache.alone(job.work, say):
             known = artefact.find(app.name, job.source_hash)
             if known is None:
-                return replace(_build(job, {"the action key": action_key.decode(), **(secrets or {})}), job=job)
+                hidden = {"the action key": action_key.decode(), **(secrets or {})}
+                return replace(_build(job, hidden, host), job=job)
     say(f"Release {known.release} is built already")
     return replace(known, job=job)
 
@@ -79,18 +86,24 @@ def _from_file(path: Path, app: str, fingerprint: str, say: Callable[[str], None
     return release
 
 
-def _build(job: Job, secrets: Mapping[str, str]) -> Artefact:
+def _build(job: Job, secrets: Mapping[str, str], host: "BuildHost | None") -> Artefact:
     now = datetime.now(UTC).replace(microsecond=0)
     release = f"{now:%Y%m%dT%H%M%S}-{job.source_hash[:7]}"
-    info = next_build.build(job, release)
+    info = _on_host(job, release, host) if host else next_build.build(job, release)
     job.say(f"Putting release {release} together")
     tree = _fresh_tree(job.app, release)
-    writable = layout.lay_out(info, job.folder, tree)
+    writable = layout.lay_out(info, tree)
     manifest = _manifest(job, release, now, info, writable)
     public = (manifest.static, manifest.public)
     leaks.check(tree, public, secrets)
     files, links = layout.describe(tree, public)
     return artefact.save(tree, manifest.model_copy(update={"files": files, "links": links}))
+
+
+def _on_host(job: Job, release: str, host: "BuildHost") -> BuildInfo:
+    from .host_build import build  # it loads paramiko
+
+    return build(job, release, host)
 
 
 def _fresh_tree(app: str, release: str) -> Path:
@@ -114,7 +127,7 @@ def _manifest(job: Job, release: str, created: datetime, info: BuildInfo, writab
         created=created,
         next=info.data["nextVersion"],
         node=job.node,
-        platform=this_platform(),
+        platform=job.platform,
         build_id=info.data["buildId"],
         deployment_id=info.data["deploymentId"],
         key_fingerprint=keys.fingerprint(job.key),
