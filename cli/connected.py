@@ -30,6 +30,11 @@ class Hosts:
     contexts: "Mapping[str, Context]"
     locked: Locked | None = None
 
+    def begins(self, name: str) -> None:
+        """A piece of work begins. Raises Refused when the lock of this command is lost."""
+        if self.locked:
+            self.locked.begins(name)
+
     def run(self, report: "Report", names: list[str], *, dry_run: bool = False) -> "Run":
         """A converge of ``names`` under the lock of this command, whose outcome counts as that of the command."""
         from roadbed.engine.converge import Run

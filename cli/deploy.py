@@ -63,7 +63,7 @@ def deploy(inventory: str | None, wanted: Wanted) -> None:
     password = sudo_password(wanted.ask_sudo_password)
     with Progress(wanted.verbose) as report:
         if wanted.release is None:
-            artefact, builds = built(stack, secrets, report, allow_vulnerable=wanted.allow_vulnerable)
+            artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable)
             what = f"deploy {artefact.release}"
             with _hosts(stack, names, secrets, builds, artefact, password, what, report, wanted) as hosts:
                 run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True, canary=canary)
@@ -146,9 +146,22 @@ def look(hosts: Hosts) -> "tuple[list[Known], dict[str, HostState]]":
 
 
 def with_source(stack: "Inventory", source: str) -> "Inventory":
-    """The same stack with another ``app.source``; a path is relative to the working folder here."""
-    place = source if "://" in source or "@" in source else str(Path(source).expanduser().absolute())
-    return stack.model_copy(update={"app": stack.app.model_copy(update={"source": place})})
+    """The same stack with another ``app.source``; a path is relative to the working folder here.
+
+    Raises InventoryError for a source that cannot be one.
+    """
+    from pydantic import ValidationError
+
+    from roadbed.deploys.source import git_source
+    from roadbed.engine.errors import InventoryError
+
+    try:
+        place = source if git_source(source) else str(Path(source).expanduser().absolute())
+        return stack.with_source(place)
+    except ValidationError as error:
+        raise InventoryError(f"--source: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    except ValueError as error:
+        raise InventoryError(f"--source: {error}") from None
 
 
 def _hosts(

@@ -79,11 +79,12 @@ def build(
         Path | None, typer.Option("--output", "-o", help="Write the release as one .tar.gz file.")
     ] = None,
     allow_vulnerable: AllowVulnerable = False,
+    ask_sudo_password: AskSudo = False,
 ) -> None:
-    """Build the release on this machine, as phase1 does; no host is asked."""
+    """Build the release, as phase1 does, on this machine or on build.host; no other host is asked."""
     from .build import run
 
-    run(inventory, output, allow_vulnerable=allow_vulnerable)
+    run(inventory, output, allow_vulnerable=allow_vulnerable, ask_sudo_password=ask_sudo_password)
 
 
 @app.command(epilog="Examples:  provision check -i prod  |  provision check phase2 -i prod --json")
@@ -197,6 +198,7 @@ def maintenance(
     page: Annotated[Path | None, typer.Option(help="With on: an HTML file to show this time.")] = None,
     as_json: Json = False,
     ask_sudo_password: AskSudo = False,
+    break_lock: BreakLock = False,
 ) -> None:
     """Answer visitors with a page and 503, or give the site back. No reload: what is under way goes on.
 
@@ -204,7 +206,7 @@ def maintenance(
     """
     from .maintenance import Wanted, run
 
-    run(inventory, Wanted(switch, page, as_json, ask_sudo_password))
+    run(inventory, Wanted(switch, page, as_json, ask_sudo_password, break_lock))
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from .files import DAEMON_RELOAD, settle, write_file, write_template
 from .hooks import HooksSettings, one_command
 from .model import Settings
 from .render import render
+from .source import GitSource, git_source
 from .system import UnitState
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class AppSettings(Settings):
     """The Next.js project and how it runs."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Name of the services, the user and the folders.")
-    source: str = Field(description="Project folder (relative to the inventory), or a built release file (.tar.gz).")
+    source: str = Field(
+        description="Project folder (relative to the inventory), git URL#ref:folder, or a built release file (.tar.gz)."
+    )
     domain: str = Field(description="Public host name.")
     aliases: tuple[str, ...] = Field((), description="More public host names, redirected to domain.")
     replicas: int | Literal["auto"] = Field("auto", description="Instances on each app host; auto: from CPU and RAM.")
@@ -99,6 +102,12 @@ class AppSettings(Settings):
             raise ValueError(f"port: {self.port} leaves no room for {len(SLOTS) * MAX_REPLICAS} ports. Lower it")
         return self
 
+    @field_validator("source")
+    @classmethod
+    def _source(cls, value: str) -> str:
+        git_source(value)
+        return value
+
     @field_validator("name")
     @classmethod
     def _not_reserved(cls, value: str) -> str:
@@ -125,6 +134,11 @@ class AppSettings(Settings):
         if isinstance(value, int) and not 1 <= value <= MAX_REPLICAS:
             raise ValueError(f"{value} is outside 1-{MAX_REPLICAS}. Use more app hosts for more instances")
         return value
+
+    @property
+    def git(self) -> GitSource | None:
+        """The repository that ``source`` names; None for a path."""
+        return git_source(self.source)
 
     @property
     def root(self) -> str:

@@ -41,16 +41,15 @@ SETTLE = 1.0
 
 @dataclass(frozen=True)
 class ReleaseStep:
-    """The step between the components app and nginx. ``action`` is what hooks are told: the command, or the phase."""
+    """The step between the components app and nginx."""
 
     artefact: Artefact
     action: str = "deploy"
-    """What the history says: deploy, rollback, or the phase that a converge brought the hosts to."""
+    """What hooks and the history are told: deploy, rollback, or the phase that a converge brings the hosts to."""
     canary: Canary | None = None
     name: str = "release"
     roles: tuple[str, ...] = ("app", "web")
     needs: tuple[str, ...] = ("node", "app")
-    action: str = ""
 
     def run(self, run: Run, hosts: list[str]) -> dict[str, RoadbedError]:
         """Brings the release to service; returns the errors of the hosts on which it is not."""

@@ -246,7 +246,7 @@ def rollout(stack: Callable[..., Any]) -> Callable[..., Any]:
     def make(dry_run: bool = False, action: str = "deploy", job: Job | None = None, **hooks: Any) -> Any:
         fleet: Any = SimpleNamespace(inventory=stack(**hooks))
         report: Any = Told(lines=[])
-        run: Any = SimpleNamespace(fleet=fleet, phase="phase2", report=report, dry_run=dry_run)
+        run: Any = SimpleNamespace(fleet=fleet, phase="phase2", report=report, dry_run=dry_run, guard=lambda _: None)
         manifest: Any = Manifest.model_construct(release=NEW, commit="c0ffee")
         made = RolloutHooks(Artefact(Path(), manifest, job), run, ["one", "two"], Stages(run, "release"), action)
         made.know({"one": HostState(current=OLD), "two": HostState()})
