@@ -44,14 +44,14 @@ def run(inventory: str | None, wanted: Wanted) -> None:
         artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable)
         if wanted.check_reproducible:
             with _builder(stack, builds, report, password) as host:
-                _build_again(artefact, secrets, host)
+                _build_again(stack, artefact, secrets, host)
             report.at_work("")
     if wanted.output:
         _write(artefact, wanted.output)
         say(f"{wanted.output}: {wanted.output.stat().st_size / 2**20:.1f} MB")
 
 
-def _build_again(artefact: "Artefact", secrets: "Secrets", host: "BuildHost | None") -> None:
+def _build_again(stack: "Inventory", artefact: "Artefact", secrets: "Secrets", host: "BuildHost | None") -> None:
     """Builds once more and compares; what comes of it is written into the manifest of the release."""
     from roadbed.engine.errors import VerificationFailed
     from roadbed.engine.secrets import ACTION_KEY
@@ -59,7 +59,7 @@ def _build_again(artefact: "Artefact", secrets: "Secrets", host: "BuildHost | No
     from roadbed.releases.artefact import complete
     from roadbed.releases.cache import remove_tree
 
-    second = build.again(artefact, secrets.get(ACTION_KEY).encode(), host)
+    second = build.again(stack, artefact, secrets.get(ACTION_KEY).encode(), host)
     paths = reproduce.differences(artefact.manifest, second.manifest)
     reasons = reproduce.because(artefact.manifest, paths)
     remove_tree(second.tree)

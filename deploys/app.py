@@ -12,6 +12,7 @@ from pyinfra.operations import apt, files
 from .cdn import CdnSettings, ImagesSettings, stop_margin
 from .environment import CONTROL, environment, environment_file
 from .files import DAEMON_RELOAD, settle, write_file, write_template
+from .hooks import HooksSettings, one_command
 from .model import Settings
 from .render import render
 from .source import GitSource, git_source
@@ -78,6 +79,7 @@ class AppSettings(Settings):
     migrate: str | None = Field(
         None, description="Command that migrates the database, run here once for each new release. From phase2 on."
     )
+    hooks: HooksSettings = Field(HooksSettings(), description="Commands of yours around a release, run here.")
     images: ImagesSettings = Field(ImagesSettings(), description="Who resizes images.")
     cdn: CdnSettings = Field(CdnSettings(), description="What a CDN in front of the site needs.")
     health: str = Field("/", pattern=r"^/", description="Path that must answer below 400 before traffic comes.")
@@ -116,9 +118,7 @@ class AppSettings(Settings):
     @field_validator("migrate")
     @classmethod
     def _one_command(cls, value: str | None) -> str | None:
-        if value is not None and (not value.strip() or CONTROL.search(value) or "\n" in value):
-            raise ValueError("must be one command line, such as npm run migrate. Leave it out to run none")
-        return value
+        return one_command(value)
 
     @field_validator("domain", "aliases")
     @classmethod

@@ -103,6 +103,18 @@ class Inventory(Settings):
         problems = list(_duplicates(self.hosts)) + list(_unfilled(self.hosts, self.build.host))
         if not self.redis.external:
             problems += _cache_group({name: self.hosts[name] for name in self.with_role("cache")})
+        hooks = {"before_build": self.app.hooks.before_build, "after_build": self.app.hooks.after_build}
+        problems += [
+            f"app/hooks/{name}: runs on this machine, and build/host says that {self.build.host} builds. Remove one"
+            for name, command in hooks.items()
+            if command and self.build.host
+        ]
+        for hook in ("before_build", "after_build") if self.build.host else ():
+            if getattr(self.app.hooks, hook):
+                problems.append(
+                    f"app/hooks/{hook}: runs on this machine, and build/host builds elsewhere. Make it a part of the "
+                    "build script in package.json, or remove build/host"
+                )
         if problems:
             raise ValueError("\n".join(problems))
         return self

@@ -12,6 +12,7 @@ from roadbed.engine.inventory import Inventory
 from . import action_key as keys
 from . import artefact, build_paths, cache, checkout, layout, leaks, next_build, preview_keys, reproduce
 from .artefact import Artefact
+from .build_hooks import BuildHooks
 from .drivers import detect_driver
 from .job import Job, Toolchain, make_job
 from .layout import BuildInfo
@@ -56,8 +57,9 @@ def ensure(
         with cache.alone(job.work, say):
             known = artefact.find(app.name, job.source_hash)
             if known is None:
-                hidden = {"the action key": action_key.decode(), **(secrets or {})}
-                return replace(_build(job, hidden, host), job=job)
+                hooks, hidden = BuildHooks(inventory, job), {"the action key": action_key.decode(), **(secrets or {})}
+                with hooks.watching():
+                    return replace(_build(job, hidden, hooks, host), job=job)
     say(f"Release {known.release} is built already")
     return replace(known, job=job)
 
@@ -89,7 +91,7 @@ def _from_file(path: Path, app: str, fingerprint: str, say: Callable[[str], None
     return release
 
 
-def again(release: Artefact, action_key: bytes, host: "BuildHost | None" = None) -> Artefact:
+def again(inventory: Inventory, release: Artefact, action_key: bytes, host: "BuildHost | None" = None) -> Artefact:
     """Builds a release once more, from a clean copy of the source, under the same id; it is not kept.
 
     Raises InventoryError for one that comes from a release file, BuildFailed when the build fails now.
@@ -98,21 +100,24 @@ def again(release: Artefact, action_key: bytes, host: "BuildHost | None" = None)
     if job is None:
         raise InventoryError("app/source: is a release file. Name its project, to build it once more")
     with cache.alone(job.work, job.say):
-        return artefact.complete(*_make(job, release.release, {"the action key": action_key.decode()}, host))
+        hooks, hidden = BuildHooks(inventory, job), {"the action key": action_key.decode()}
+        return artefact.complete(*_make(job, release.release, hidden, hooks, host))
 
 
-def _build(job: Job, secrets: Mapping[str, str], host: "BuildHost | None") -> Artefact:
+def _build(job: Job, secrets: Mapping[str, str], hooks: BuildHooks, host: "BuildHost | None") -> Artefact:
     release = f"{datetime.now(UTC):{TIME}}-{job.source_hash[:7]}"
-    tree, manifest = _make(job, release, secrets, host)
+    tree, manifest = _make(job, release, secrets, hooks, host)
     reasons = reproduce.foreseen(manifest)
     return artefact.save(
         tree, manifest.model_copy(update={"because": reasons, "reproducible": False if reasons else None})
     )
 
 
-def _make(job: Job, release: str, secrets: Mapping[str, str], host: "BuildHost | None") -> tuple[Path, Manifest]:
+def _make(
+    job: Job, release: str, secrets: Mapping[str, str], hooks: BuildHooks, host: "BuildHost | None"
+) -> tuple[Path, Manifest]:
     """Builds; returns the tree of the release, in a hidden folder of the cache, and its manifest."""
-    info = _on_host(job, release, host) if host else next_build.build(job, release)
+    info = _on_host(job, release, host) if host else next_build.build(job, release, hooks.around(release))
     job.say(f"Putting release {release} together")
     tree = _fresh_tree(job.app, release)
     writable = layout.lay_out(info, tree)

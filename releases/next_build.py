@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path, PurePath
 
@@ -17,10 +18,18 @@ from .project import Manager
 PLAIN_BUILD = re.compile(r"next build((?: +--?[a-z-]+)*)")
 
 
-def build(job: Job, release: str) -> BuildInfo:
-    """Builds ``release`` in a fresh copy of the source. Raises BuildFailed with the end of the log."""
+def build(job: Job, release: str, hooks: AbstractContextManager[None]) -> BuildInfo:
+    """Builds ``release`` in a fresh copy of the source, inside ``hooks`` once the packages are there.
+
+    Raises BuildFailed with the end of the log.
+    """
     log = BuildLog(job.work / "build.log")
     _install(job, log)
+    with hooks:
+        return _build(job, release, log)
+
+
+def _build(job: Job, release: str, log: BuildLog) -> BuildInfo:
     handlers = runtime_files.cache_handlers(job.toolchain, environment(job, {}), log)
     runtime_files.copy_all(job.work / "runtime", handlers)
     _next_build(job, release, log)
@@ -150,6 +159,13 @@ def environment(job: Job, ours: Mapping[str, str]) -> dict[str, str]:
     """Environment of the project's own commands: the package manager and Node.js are on its PATH; ``ours`` wins."""
     path = [str(job.work / "bin"), str(job.toolchain.node.parent), *os.get_exec_path()]
     return build_environment(path, job.copy, job.env, ours)
+
+
+def with_programs(job: Job, ours: Mapping[str, str]) -> dict[str, str]:
+    """``environment``, with the programs on PATH that the project's packages brought."""
+    env = environment(job, ours)
+    programs = dict.fromkeys(str(folder / "node_modules/.bin") for folder in (job.folder, job.copy))
+    return {**env, "PATH": os.pathsep.join([*programs, env["PATH"]])}
 
 
 def _check_key(info: BuildInfo, key: bytes) -> None:

@@ -10,22 +10,28 @@ old release serving.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from roadbed.deploys.context import ROADMAP
 from roadbed.deploys.environment import instance_addresses
 from roadbed.deploys.node import node_path
 from roadbed.engine.errors import OperationFailed, RoadbedError
+from roadbed.engine.owner import owner
 from roadbed.engine.session import Session
 
-from . import instances
+from . import canary, history, instances
 from .artefact import Artefact
+from .canary import Canary
 from .decide import Plan, decide
+from .drain import end_leftover
 from .gate import gate, wait_for_queue
 from .host_state import HostState, inspect
 from .migrate import Migrations
 from .protocols import Run
+from .rollout_hooks import RolloutHooks
 from .scope import incomplete
 from .scripts import script
+from .share import InSlot, shared, take_back
 from .stages import Stages, Stopped
 from .upload import check_room, upload
 
@@ -38,6 +44,9 @@ class ReleaseStep:
     """The step between the components app and nginx."""
 
     artefact: Artefact
+    action: str = "deploy"
+    """What hooks and the history are told: deploy, rollback, or the phase that a converge brings the hosts to."""
+    canary: Canary | None = None
     name: str = "release"
     roles: tuple[str, ...] = ("app", "web")
     needs: tuple[str, ...] = ("node", "app")
@@ -47,9 +56,12 @@ class ReleaseStep:
         together = ROADMAP.index(run.phase) >= ROADMAP.index("phase3")
         if reason := incomplete(run.fleet.inventory, self.roles, hosts, run.hosts_in_play, together=together):
             return {host: OperationFailed(f"{host}: {reason}") for host in hosts}
+        stages = Stages(run, self.name)
+        hooks = RolloutHooks(self.artefact, run, hosts, stages, self.action)
         try:
-            _Rollout(self.artefact, run, hosts, Stages(run, self.name)).perform()
+            _Rollout(self.artefact, run, hosts, stages, hooks, self.action, self.canary).perform()
         except Stopped as stopped:
+            hooks.failed(stopped.errors)
             because = f"the rollout of {self.artefact.release} stopped because of {next(iter(stopped.errors))}"
             return {host: OperationFailed(f"{host}: {because}") for host in hosts} | stopped.errors
         return {}
@@ -58,8 +70,18 @@ class ReleaseStep:
 class _Rollout:
     """One rollout. Each method is one stage, on all hosts it concerns at the same time."""
 
-    def __init__(self, artefact: Artefact, run: Run, hosts: list[str], stages: Stages) -> None:
-        self.artefact, self.hosts, self.stages = artefact, hosts, stages
+    def __init__(
+        self,
+        artefact: Artefact,
+        run: Run,
+        hosts: list[str],
+        stages: Stages,
+        hooks: RolloutHooks,
+        action: str,
+        canary: Canary | None = None,
+    ) -> None:
+        self.artefact, self.hosts, self.stages, self.hooks = artefact, hosts, stages, hooks
+        self.action, self.canary = action, canary
         self.app, self.contexts, self.fleet = run.fleet.inventory.app, run.contexts, run.fleet
         self.dry_run, self.targets = run.dry_run, run.hosts
         roles = {host: run.fleet.inventory.roles_of(host) for host in hosts}
@@ -70,6 +92,9 @@ class _Rollout:
     def perform(self) -> None:
         """Does what the plan says, or only tells it in a dry run."""
         states = self.stages.ask(self.hosts, "Look at the releases", self._inspect)
+        self.hooks.know(states)
+        if not self.dry_run:  # what a killed canary left
+            take_back(self.stages, self.app, [host for host in self.web if shared(states[host])])
         plan, migrate = self._plan(states), self.migrations.due(states)
         if migrate and self.dry_run:
             self.migrations.announce()
@@ -81,6 +106,8 @@ class _Rollout:
             self.stages.tell(self.hosts, f"Run release {plan.release} in slot {plan.slot}", "changed")
         else:
             self._roll_out(plan, states, migrate=migrate)
+        if not self.dry_run:
+            end_leftover(self.fleet, self.hosts)
 
     def _inspect(self, session: Session, host: str) -> HostState:
         owed = self.targets[host].connector_data.get("roadbed_debts", ())
@@ -103,10 +130,13 @@ class _Rollout:
         if migrate:
             self.migrations.perform(states)
         self._start(plan, states)
+        self._try_on_some(plan, states)
         self.stages.stage(plan.publish, "Give nginx the files of the release", self._publish)
         self._switch(plan)
+        take_back(self.stages, self.app, plan.switch if self.canary else ())
         self.stages.stage(plan.retire, "Stop the instances of before", lambda s, host: self._retire(s, host, plan))
         self._finish(plan, states)
+        self.hooks.after_switch(plan)
 
     def _upload(self, session: Session, host: str) -> str:
         def progress(sent: int, total: int) -> None:
@@ -133,6 +163,7 @@ class _Rollout:
 
         try:
             self.stages.stage(plan.start, title, begin)
+            self.hooks.before_switch(plan)
         except Stopped as stopped:
             raise self._give_up(plan, states, stopped) from None
         self.stages.ask(plan.enable, title, lambda s, host: instances.enable(s, self.app, plan.enable[host]))
@@ -158,6 +189,11 @@ class _Rollout:
             }
         )
 
+    def _try_on_some(self, plan: Plan, states: Mapping[str, HostState]) -> None:
+        new = InSlot(plan.slot, plan.release, self.artefact.manifest.deployment_id)
+        if self.canary and plan.switch and (change := canary.between(new, states, self.web, plan.start)):
+            canary.perform(self.canary, self.stages, self.fleet, change)
+
     def _publish(self, session: Session, _: str) -> None:
         session.run(script("publish", root=self.app.root, id=self.artefact.release))
 
@@ -180,10 +216,13 @@ class _Rollout:
     def _finish(self, plan: Plan, states: Mapping[str, HostState]) -> None:
         """What is left once the release serves: links, old releases, and last the debt."""
 
+        switch = history.Switch(datetime.now(UTC), plan.release, self.action, owner())
+
         def finish(session: Session, host: str) -> None:
             instances.disable(session, self.app, plan.disable.get(host, ()))
             instances.mark(session, self.app, plan.release, "healthy")
             instances.make_current(session, self.app, plan.release)
+            history.record(session, self.app, switch)
             keep = kept(plan.release, states[host], self.app.keep)
             session.run(script("prune", app=self.app.name, root=self.app.root, keep="\n".join(keep)), timeout=300)
             if host in plan.pay:

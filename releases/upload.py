@@ -22,7 +22,12 @@ TIMEOUT = 600
 
 
 def check_room(name: str, state: HostState, artefact: Artefact) -> None:
-    """Raises OperationFailed when a host cannot take the release: too little disk, or another architecture."""
+    """Raises OperationFailed when a host cannot take the release: too little disk, another architecture."""
+    if not artefact.tree.is_dir():
+        raise OperationFailed(
+            f"{name}: lacks files of {artefact.release}, and this machine does not have the release. Deploy its source "
+            "again, or roll back to another one"
+        )
     system, _, arch = artefact.manifest.platform.partition("-")
     if (system, arch) != ("linux", state.arch):
         raise OperationFailed(

@@ -256,12 +256,13 @@ def test_more_than(number: int) -> None:
 
 def test_what_a_cdn_is_told(make_context: MakeContext) -> None:
     """Nothing without the setting; with it no more than Next.js allows."""
-    assert "CDN-Cache-Control" not in configuration(make_context())
+    assert "$roadbed_cdn" not in configuration(make_context())
     text = configuration(make_context(app={"cdn": {"page_seconds": 60}}))
     assert "add_header CDN-Cache-Control $roadbed_cdn;" in text
-    assert chosen(text, "roadbed_cdn", "s-maxage=31536000") == "public, max-age=60"
+    assert chosen(text, "roadbed_cdn", ":s-maxage=31536000") == "public, max-age=60"
+    assert chosen(text, "roadbed_cdn", "private:s-maxage=31536000") == ""
     for own in ("s-maxage=5, stale-while-revalidate=1", "s-maxage=60", "private, s-maxage=100", "max-age=100"):
-        assert chosen(text, "roadbed_cdn", own) == ""
+        assert chosen(text, "roadbed_cdn", f":{own}") == ""
 
 
 def test_assets_of_another_origin(make_context: MakeContext) -> None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
-from roadbed.deploys import certificates, nginx
+from roadbed.deploys import access_log, certificates, nginx
 from roadbed.deploys.render import render
 
 MakeContext = Callable[..., Any]
@@ -189,7 +189,7 @@ def test_log_lines_are_json(make_context: MakeContext) -> None:
     assert found
     line = "".join(re.findall(r"'([^']*)'", found[1]))
     numbers = re.sub(r":\$\w+", ":1", line)
-    assert set(json.loads(numbers)) == {*nginx.LOG_FIELDS, *nginx.LOG_NUMBERS}
+    assert set(json.loads(numbers)) == {*access_log.FIELDS, *access_log.NUMBERS}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The state machine of a rollout: from what the hosts have, also after a crash, to what is done."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -223,24 +224,17 @@ def test_the_release_and_the_one_it_replaces_are_always_kept() -> None:
     assert kept(ids[2], state, 4) == [ids[2], ids[0], ids[5], ids[4]]
 
 
+def given(text: str) -> list[str]:
+    """The names after "Given:" in the comment that a script begins with; what stands in brackets explains them."""
+    head = " ".join(line.removeprefix("#") for line in text.partition("\n\n")[0].splitlines() if line.startswith("#"))
+    listed = re.sub(r"\([^)]*\)", "", head.partition("Given:")[2]).partition(".")[0].partition(", for ")[0]
+    return [word for word in re.findall(r"[a-z_]+", listed) if word not in ("and", "default")]
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in scripts.FOLDER.glob("*.sh")))
 def test_every_script_for_hosts_is_posix_shell_without_findings(name: str) -> None:
-    words = [
-        "app",
-        "root",
-        "route",
-        "migrated",
-        "id",
-        "sums",
-        "archive",
-        "node",
-        "created",
-        "public",
-        "static",
-        "writable",
-        "group",
-        "keep",
-    ]
+    """With the values that its head says are given, and no others."""
+    words = given((scripts.FOLDER / f"{name}.sh").read_text())
     text = "#!/bin/sh\n" + scripts.script(name, **dict.fromkeys(words, "it's a value"))
     command = [str(Path(sys.executable).with_name("shellcheck")), "--shell=sh", "--exclude=SC2034", "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True)
