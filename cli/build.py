@@ -3,6 +3,7 @@
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,21 +21,56 @@ if TYPE_CHECKING:
     from roadbed.releases.build_host import BuildHost
 
 
-def run(
-    inventory: str | None, target: Path | None, *, allow_vulnerable: bool = False, ask_sudo_password: bool = False
-) -> None:
-    """Builds, or finds it built already; writes the archive to ``target`` if one is named."""
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for on the command line, beside the inventory."""
+
+    output: Path | None = None
+    check_reproducible: bool = False
+    allow_vulnerable: bool = False
+    ask_sudo_password: bool = False
+
+
+def run(inventory: str | None, wanted: Wanted) -> None:
+    """Builds, or finds it built already; writes the archive if a file is named. Raises VerificationFailed when
+    another build was asked for and has other bytes."""
     from roadbed.engine.load import load
     from roadbed.engine.secrets import Secrets
 
     stack = load(inventory)
-    password = sudo_password(ask_sudo_password)
+    password = sudo_password(wanted.ask_sudo_password)
     with Progress() as report:
         secrets = Secrets(stack.beside(".secrets.age"))
-        artefact, _ = built(stack, secrets, report, password, allow_vulnerable=allow_vulnerable)
-    if target:
-        _write(artefact, target)
-        say(f"{target}: {target.stat().st_size / 2**20:.1f} MB")
+        artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable)
+        if wanted.check_reproducible:
+            with _builder(stack, builds, report, password) as host:
+                _build_again(stack, artefact, secrets, host)
+            report.at_work("")
+    if wanted.output:
+        _write(artefact, wanted.output)
+        say(f"{wanted.output}: {wanted.output.stat().st_size / 2**20:.1f} MB")
+
+
+def _build_again(stack: "Inventory", artefact: "Artefact", secrets: "Secrets", host: "BuildHost | None") -> None:
+    """Builds once more and compares; what comes of it is written into the manifest of the release."""
+    from roadbed.engine.errors import VerificationFailed
+    from roadbed.engine.secrets import ACTION_KEY
+    from roadbed.releases import build, reproduce
+    from roadbed.releases.artefact import complete
+    from roadbed.releases.cache import remove_tree
+
+    second = build.again(stack, artefact, secrets.get(ACTION_KEY).encode(), host)
+    paths = reproduce.differences(artefact.manifest, second.manifest)
+    reasons = reproduce.because(artefact.manifest, paths)
+    remove_tree(second.tree)
+    complete(artefact.tree, artefact.manifest.model_copy(update={"reproducible": not paths, "because": reasons}))
+    total = len(artefact.manifest.files)
+    if paths:
+        raise VerificationFailed(
+            f"{artefact.release}: a second build of it differs in {len(paths)} of {total} files:\n  "
+            + "\n  ".join(reasons)
+        )
+    say(f"{artefact.release}: a second build has the same {total} files, byte by byte ({artefact.digest()[:12]})")
 
 
 def _write(artefact: "Artefact", target: Path) -> None:

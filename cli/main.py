@@ -72,19 +72,25 @@ release_commands.register(app)
 patch_commands.register(app)
 
 
-@app.command(epilog="Example:  provision build -i prod -o release.tar.gz   (then app.source: release.tar.gz)")
+@app.command(
+    epilog="Examples:  provision build -i prod -o release.tar.gz   (then app.source: release.tar.gz)  |  "
+    "provision build -i prod --check-reproducible"
+)
 def build(
     inventory: Inventory = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the release as one .tar.gz file.")
     ] = None,
+    check_reproducible: Annotated[
+        bool, typer.Option("--check-reproducible", help="Build once more, and compare every byte.")
+    ] = False,
     allow_vulnerable: AllowVulnerable = False,
     ask_sudo_password: AskSudo = False,
 ) -> None:
     """Build the release, as phase1 does, on this machine or on build.host; no other host is asked."""
-    from .build import run
+    from .build import Wanted, run
 
-    run(inventory, output, allow_vulnerable=allow_vulnerable, ask_sudo_password=ask_sudo_password)
+    run(inventory, Wanted(output, check_reproducible, allow_vulnerable, ask_sudo_password))
 
 
 @app.command(epilog="Examples:  provision check -i prod  |  provision check phase2 -i prod --json")

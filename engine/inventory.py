@@ -109,6 +109,12 @@ class Inventory(Settings):
             for name, command in hooks.items()
             if command and self.build.host
         ]
+        for hook in ("before_build", "after_build") if self.build.host else ():
+            if getattr(self.app.hooks, hook):
+                problems.append(
+                    f"app/hooks/{hook}: runs on this machine, and build/host builds elsewhere. Make it a part of the "
+                    "build script in package.json, or remove build/host"
+                )
         if problems:
             raise ValueError("\n".join(problems))
         return self

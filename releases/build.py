@@ -10,7 +10,7 @@ from roadbed.engine.errors import InventoryError, Refused
 from roadbed.engine.inventory import Inventory
 
 from . import action_key as keys
-from . import artefact, cache, checkout, layout, leaks, next_build
+from . import artefact, build_paths, cache, checkout, layout, leaks, next_build, preview_keys, reproduce
 from .artefact import Artefact
 from .build_hooks import BuildHooks
 from .drivers import detect_driver
@@ -20,6 +20,9 @@ from .manifest import Manifest, Route
 
 if TYPE_CHECKING:
     from .build_host import BuildHost
+
+TIME = "%Y%m%dT%H%M%S"
+"""The time in a release's id, UTC. All times in a release are this one, so that its bytes depend on the id alone."""
 
 
 def _quiet(_: str) -> None:
@@ -88,18 +91,44 @@ def _from_file(path: Path, app: str, fingerprint: str, say: Callable[[str], None
     return release
 
 
+def again(inventory: Inventory, release: Artefact, action_key: bytes, host: "BuildHost | None" = None) -> Artefact:
+    """Builds a release once more, from a clean copy of the source, under the same id; it is not kept.
+
+    Raises InventoryError for one that comes from a release file, BuildFailed when the build fails now.
+    """
+    job = release.job
+    if job is None:
+        raise InventoryError("app/source: is a release file. Name its project, to build it once more")
+    with cache.alone(job.work, job.say):
+        hooks, hidden = BuildHooks(inventory, job), {"the action key": action_key.decode()}
+        return artefact.complete(*_make(job, release.release, hidden, hooks, host))
+
+
 def _build(job: Job, secrets: Mapping[str, str], hooks: BuildHooks, host: "BuildHost | None") -> Artefact:
-    now = datetime.now(UTC).replace(microsecond=0)
-    release = f"{now:%Y%m%dT%H%M%S}-{job.source_hash[:7]}"
+    release = f"{datetime.now(UTC):{TIME}}-{job.source_hash[:7]}"
+    tree, manifest = _make(job, release, secrets, hooks, host)
+    reasons = reproduce.foreseen(manifest)
+    return artefact.save(
+        tree, manifest.model_copy(update={"because": reasons, "reproducible": False if reasons else None})
+    )
+
+
+def _make(
+    job: Job, release: str, secrets: Mapping[str, str], hooks: BuildHooks, host: "BuildHost | None"
+) -> tuple[Path, Manifest]:
+    """Builds; returns the tree of the release, in a hidden folder of the cache, and its manifest."""
     info = _on_host(job, release, host) if host else next_build.build(job, release, hooks.around(release))
     job.say(f"Putting release {release} together")
     tree = _fresh_tree(job.app, release)
     writable = layout.lay_out(info, tree)
-    manifest = _manifest(job, release, now, info, writable)
+    server = tree / "app" / info.server
+    build_paths.settle(server, info.dist_name)
+    preview_keys.settle(server, info.dist_name, job.key, release)
+    manifest = _manifest(job, release, info, writable)
     public = (manifest.static, manifest.public)
     leaks.check(tree, public, secrets)
     files, links = layout.describe(tree, public)
-    return artefact.save(tree, manifest.model_copy(update={"files": files, "links": links}))
+    return tree, manifest.model_copy(update={"files": files, "links": links})
 
 
 def _on_host(job: Job, release: str, host: "BuildHost") -> BuildInfo:
@@ -118,7 +147,7 @@ def _fresh_tree(app: str, release: str) -> Path:
     return tree
 
 
-def _manifest(job: Job, release: str, created: datetime, info: BuildInfo, writable: list[str]) -> Manifest:
+def _manifest(job: Job, release: str, info: BuildInfo, writable: list[str]) -> Manifest:
     git, detected = job.git(job.project.root), detect_driver(job.project)
     if detected.note:
         job.say(f"database: {detected.note}")
@@ -126,7 +155,7 @@ def _manifest(job: Job, release: str, created: datetime, info: BuildInfo, writab
         app=job.app,
         release=release,
         source_hash=job.source_hash,
-        created=created,
+        created=datetime.strptime(release.partition("-")[0], TIME).replace(tzinfo=UTC),
         next=info.data["nextVersion"],
         node=job.node,
         platform=job.platform,

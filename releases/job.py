@@ -15,7 +15,7 @@ from .manifest import this_platform
 from .project import Project
 from .source import GitState
 
-FORMAT = "3"
+FORMAT = "4"
 """Part of the source hash: raised when the tree of a release changes, so that it is built anew."""
 
 

@@ -75,7 +75,8 @@ def lay_out(info: BuildInfo, tree: Path) -> list[str]:
     """Moves the build into ``tree`` and returns the writable folders, as paths from the root of the release.
 
     The standalone output lacks the client files and public/ (vercel/next.js#49283), so both are
-    added. What the server writes to later is set aside as a seed: a release itself never changes.
+    added. What the server writes to later is set aside as a seed: a release itself never changes. Lists of traced
+    files (``*.nft.json``) are for the build alone, and would differ with every release.
     """
     app, meta = tree / "app", tree / ".roadbed"
     shutil.move(info.dist / "standalone", app)
@@ -91,6 +92,8 @@ def lay_out(info: BuildInfo, tree: Path) -> list[str]:
         if (tree / path).is_dir():
             (meta / "seed" / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(tree / path, meta / "seed" / path)
+    for trace in (server / info.dist_name).rglob("*.nft.json"):
+        trace.unlink()
     runtime_files.copy_server(meta / "runtime")
     _link(meta / "static", server / info.dist_name / "static")  # where nginx finds them
     (server / "public").mkdir(exist_ok=True)

@@ -45,6 +45,8 @@ class Manifest(_Frozen):
     everything a build depends on: equal hash, same release. ``database_driver`` is the npm package that speaks to
     PostgreSQL (``releases/drivers.py``), null where none was found. ``ref`` is the branch or tag that ``commit`` was
     found by, ``repository`` the URL it came from, null for a folder on the machine that built it.
+    ``reproducible``: whether another build of the same source under the same id has the same bytes; null where nobody
+    has tried and nothing speaks against it. ``because`` says what makes them differ.
     """
 
     app: str
@@ -68,6 +70,8 @@ class Manifest(_Frozen):
     ref: str | None = None
     repository: str | None = None
     database_driver: str | None = None
+    reproducible: bool | None = None
+    because: tuple[str, ...] = ()
     routes: tuple[Route, ...]
     files: dict[str, FileEntry]
     links: dict[str, str]

@@ -102,6 +102,11 @@ def test_build_host_is_a_host_of_the_inventory(make_context: Make) -> None:
         make_context(build={"host": "build-1"})
 
 
+def test_hooks_of_the_build_belong_to_this_machine(make_context: Make) -> None:
+    with pytest.raises(ValidationError, match=r"app/hooks/before_build: runs on this machine, and build/host builds"):
+        make_context(app={"hooks": {"before_build": "true", "on_failure": "true"}}, build={"host": "web-1"})
+
+
 def test_only_the_host_that_builds_may_have_no_role(make_context: Make) -> None:
     hosts = {"web-1": {"address": "192.0.2.10", "roles": ["web", "app"]}, "build-1": {"address": "192.0.2.11"}}
     with pytest.raises(ValidationError, match=r"hosts/build-1/roles: has no role"):
