@@ -216,8 +216,10 @@ def test_all_that_is_kept_of_an_old_release_if_need_be(judge: Judge, answer: str
     """nginx asks the active release instead."""
     for flag in ("active.b", "old.release-1.a"):
         (judge.folder / "route" / flag).touch()
+    judge.rounds(2)  # the round under way has not seen the flags
     good = "b 200 0.000312 http://10.0.0.11:5020/.roadbed/health\n"
-    (judge.folder / "answers").write_text(f"{good}a_old {answer} http://{ONE}/.roadbed/health why\n")
+    (judge.folder / "answers.new").write_text(f"{good}a_old {answer} http://{ONE}/.roadbed/health why\n")
+    (judge.folder / "answers.new").rename(judge.folder / "answers")
     judge.rounds(5)
     assert judge.aside == ["10.0.0.11 . 5000"]
 
