@@ -21,6 +21,7 @@ class Wanted:
     page: Path | None = None
     as_json: bool = False
     ask_sudo_password: bool = False
+    break_lock: bool = False
 
 
 def run(inventory: str | None, wanted: Wanted) -> None:
@@ -46,7 +47,20 @@ def run(inventory: str | None, wanted: Wanted) -> None:
         return look(session, app)
 
     # A host that is out of disk is the more in need of it: no preflight.
-    with connected(stack, web, secrets, {}, None, None, password, preflight=False) as hosts:
+    what, lock = f"maintenance {wanted.switch or ''}".strip(), wanted.switch is not None
+    with connected(
+        stack,
+        web,
+        secrets,
+        {},
+        None,
+        None,
+        password,
+        what=what,
+        lock=lock,
+        break_lock=wanted.break_lock,
+        preflight=False,
+    ) as hosts:
         answers = hosts.fleet.each(web, one)
     _tell(stack, answers, wanted)
 
