@@ -55,7 +55,9 @@ def between(
     release = next((state.slots[slot] for state in states.values() if slot in state.slots), None) if slot else None
     if slot is None or release is None or slot == new.slot:
         return None
-    return Change(web, share.InSlot(slot, release, release), new, units)
+    known = [state.releases[release] for state in states.values() if release in state.releases]
+    named = next((here.deployment for here in known if here.deployment), None)
+    return Change(web, share.InSlot(slot, release, named), new, units)
 
 
 def perform(canary: Canary, stages: Stages, fleet: Fleet, change: Change) -> None:

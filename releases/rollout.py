@@ -177,7 +177,6 @@ class _Rollout:
         self._try_on_some(plan, states)
         self.stages.stage(plan.publish, "Give nginx the files of the release", self._publish)
         self._switch(plan, switch, give_up)
-        take_back(self.stages, self.app, plan.switch if self.canary else ())
         self._keep(plan)
         self.stages.stage(
             plan.retire, "Stop the instances of before", lambda s, host: self._retire(s, host, plan.retire[host])
@@ -204,6 +203,7 @@ class _Rollout:
     def _switch(self, plan: Plan, switch: Switch, give_up: GiveUp) -> None:
         """Moves the traffic, and back when nginx does not serve the new release."""
         switch.perform()
+        take_back(self.stages, self.app, plan.switch if self.canary else ())
         if plan.switch or plan.current:
             try:
                 switch.verify()
