@@ -44,6 +44,20 @@ def check_room(name: str, state: HostState, artefact: Artefact) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What an upload took: ``size`` in bytes, and how many of the ``files`` of the release were ``sent``."""
+
+    size: int
+    sent: int
+    files: int
+    total: int
+
+    def __str__(self) -> str:
+        size = f"{self.size / 2**20:.1f} MB" if self.size >= 2**20 else f"{self.size / 2**10:.0f} KB"
+        return f"sent {size} for a release of {self.total / 2**20:.1f} MB, {self.sent} of {self.files} files"
+
+
 def upload(
     session: Session,
     app: AppSettings,
@@ -52,7 +66,19 @@ def upload(
     node: str | None,
     progress: Callable[[int, int], None],
 ) -> int:
-    """Makes ``releases/<id>`` on a host and returns the bytes that were sent.
+    """As ``deliver``; returns the bytes that were sent."""
+    return deliver(session, app, artefact, node=node, progress=progress).size
+
+
+def deliver(
+    session: Session,
+    app: AppSettings,
+    artefact: Artefact,
+    *,
+    node: str | None,
+    progress: Callable[[int, int], None],
+) -> Sent:
+    """Makes ``releases/<id>`` on a host and returns what was sent for it.
 
     ``node`` is the path of the node binary on the host; None for a web host without the role app,
     which gets what nginx serves and no more. ``progress`` is told bytes sent and bytes in all. A
@@ -80,8 +106,8 @@ class _Parts:
     node: str | None
     progress: Callable[[int, int], None]
 
-    def send(self, base: Artefact | None, there: Mapping[str, delta.Held], *, reuse: bool) -> int:
-        """Both parts, the list of files and then what the host lacks of them; returns their bytes."""
+    def send(self, base: Artefact | None, there: Mapping[str, delta.Held], *, reuse: bool) -> Sent:
+        """Both parts: the list of files, and then what the host lacks of them."""
         with tempfile.TemporaryDirectory() as folder:
             archive = Path(folder) / "upload"
             archive.write_bytes(gzip.compress(self._list(base).encode(), mtime=0))
@@ -100,7 +126,9 @@ class _Parts:
 
             self.session.upload(archive, f"{self._place}.tar.gz", progress=count)
         self._unpack()
-        return listed + total
+        files = self.artefact.manifest.files
+        mine = [entry for path, entry in files.items() if not self._public or self.artefact.manifest.is_public(path)]
+        return Sent(listed + total, len(files.keys() & {*parcel.paths}), len(mine), sum(entry.size for entry in mine))
 
     @property
     def _public(self) -> bool:
