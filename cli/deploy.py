@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .canary import parse_canary
 from .connected import Hosts, connected, limited
 from .options import sudo_password
 from .phase import raise_for
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from roadbed.engine.inventory import Inventory
     from roadbed.engine.secrets import Secrets
     from roadbed.releases.artefact import Artefact
+    from roadbed.releases.canary import Canary
     from roadbed.releases.host_state import HostState
     from roadbed.releases.on_hosts import Known
 
@@ -36,6 +38,9 @@ class Wanted:
     verbose: bool = False
     ask_sudo_password: bool = False
     allow_vulnerable: bool = False
+    break_lock: bool = False
+    canary: str | None = None
+    watch: str | None = None
 
 
 def deploy(inventory: str | None, wanted: Wanted) -> None:
@@ -49,6 +54,7 @@ def deploy(inventory: str | None, wanted: Wanted) -> None:
 
     if wanted.source and wanted.release:
         raise InventoryError("--source and --release: a release that exists has a source already. Give one of them")
+    canary = parse_canary(wanted.canary, wanted.watch)
     start()
     stack = load(inventory)
     if wanted.source:
@@ -57,15 +63,16 @@ def deploy(inventory: str | None, wanted: Wanted) -> None:
     password = sudo_password(wanted.ask_sudo_password)
     with Progress(wanted.verbose) as report:
         if wanted.release is None:
-            artefact, builds = built(stack, secrets, report, allow_vulnerable=wanted.allow_vulnerable)
-            with _hosts(stack, names, secrets, builds, artefact, password) as hosts:
-                run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True)
+            artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable)
+            what = f"deploy {artefact.release}"
+            with _hosts(stack, names, secrets, builds, artefact, password, what, report, wanted) as hosts:
+                run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True, canary=canary)
         else:
             builds = _builds(stack)
-            found = _built_before(stack, wanted.release)
-            with _hosts(stack, names, secrets, builds, found, password) as hosts:
+            found, what = _built_before(stack, wanted.release), f"deploy {wanted.release}"
+            with _hosts(stack, names, secrets, builds, found, password, what, report, wanted) as hosts:
                 artefact = found or _deployed_before(hosts, wanted.release)
-                run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True)
+                run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True, canary=canary)
     _tell(run, artefact, wanted)
 
 
@@ -81,7 +88,11 @@ def rollback(inventory: str | None, wanted: Wanted) -> None:
     names, secrets = limited(stack, wanted.limit), Secrets(stack.beside(".secrets.age"))
     password = sudo_password(wanted.ask_sudo_password)
     builds = _builds_if_known(stack)
-    with Progress(wanted.verbose) as report, _hosts(stack, names, secrets, builds, None, password) as hosts:
+    what = f"rollback {wanted.release or ''}".rstrip()
+    with (
+        Progress(wanted.verbose) as report,
+        _hosts(stack, names, secrets, builds, None, password, what, report, wanted) as hosts,
+    ):
         apps = [name for name in stack.with_role("app") if name in hosts.fleet.sessions]
         releases, states = look(hosts)
         back = to_roll_back_to(releases, apps, wanted.release)
@@ -100,16 +111,17 @@ def roll(
     dry_run: bool,
     *,
     converge: bool,
+    canary: "Canary | None" = None,
 ) -> "Run":
     """Runs the release step on connected hosts; with ``converge`` the components it needs first: Node.js and the app's
     environment and units, which change with the inventory."""
     from roadbed.deploys import app, node
-    from roadbed.engine.converge import ComponentStep, Run
+    from roadbed.engine.converge import ComponentStep
     from roadbed.releases.rollout import ReleaseStep
 
     steps: list[Step] = [ComponentStep(node), ComponentStep(app)] if converge else []
-    steps.append(ReleaseStep(artefact, action))
-    run = Run(hosts.fleet, hosts.phase, hosts.contexts, report, dry_run=dry_run, only=frozenset(names))
+    steps.append(ReleaseStep(artefact, action, canary))
+    run = hosts.run(report, names, dry_run=dry_run)
     run.execute(steps)
     return run
 
@@ -134,9 +146,22 @@ def look(hosts: Hosts) -> "tuple[list[Known], dict[str, HostState]]":
 
 
 def with_source(stack: "Inventory", source: str) -> "Inventory":
-    """The same stack with another ``app.source``; a path is relative to the working folder here."""
-    place = source if "://" in source or "@" in source else str(Path(source).expanduser().absolute())
-    return stack.model_copy(update={"app": stack.app.model_copy(update={"source": place})})
+    """The same stack with another ``app.source``; a path is relative to the working folder here.
+
+    Raises InventoryError for a source that cannot be one.
+    """
+    from pydantic import ValidationError
+
+    from roadbed.deploys.source import git_source
+    from roadbed.engine.errors import InventoryError
+
+    try:
+        place = source if git_source(source) else str(Path(source).expanduser().absolute())
+        return stack.with_source(place)
+    except ValidationError as error:
+        raise InventoryError(f"--source: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    except ValueError as error:
+        raise InventoryError(f"--source: {error}") from None
 
 
 def _hosts(
@@ -146,8 +171,14 @@ def _hosts(
     builds: "Mapping[str, NodeBuild]",
     artefact: "Artefact | None",
     password: str | None,
+    what: str,
+    report: Progress,
+    wanted: Wanted,
 ) -> AbstractContextManager[Hosts]:
-    return connected(stack, names, secrets, builds, artefact.manifest if artefact else None, None, password)
+    manifest = artefact.manifest if artefact else None
+    lock, break_lock = not wanted.dry_run, wanted.break_lock
+    given = (stack, names, secrets, builds, manifest, None, password)
+    return connected(*given, what=what, report=report, lock=lock, break_lock=break_lock)
 
 
 def _builds(stack: "Inventory") -> "Mapping[str, NodeBuild]":

@@ -31,6 +31,7 @@ class Wanted:
     as_json: bool = False
     yes: bool = False
     ask_sudo_password: bool = False
+    break_lock: bool = False
 
 
 def patch(inventory: str | None, wanted: Wanted) -> None:
@@ -52,7 +53,19 @@ def patch(inventory: str | None, wanted: Wanted) -> None:
     secrets = Secrets(stack.beside(".secrets.age"))
     with (
         Progress() as report,
-        connected(stack, list(stack.hosts), secrets, resolve_all(stack.node), None, None, password) as hosts,
+        connected(
+            stack,
+            list(stack.hosts),
+            secrets,
+            resolve_all(stack.node),
+            None,
+            None,
+            password,
+            what="patch",
+            report=report,
+            lock=not wanted.dry_run,
+            break_lock=wanted.break_lock,
+        ) as hosts,
     ):
         _all_there(hosts, names)
         pending, states = _look(hosts, names, refresh=not wanted.dry_run)
@@ -135,6 +148,7 @@ def _run(hosts: Hosts, due: "list[Work]", report: Progress, wanted: Wanted) -> "
     for place, work in enumerate(due):
         report.step(f"patch {place + 1} of {len(due)}", [work.host])
         try:
+            hosts.begins(f"patch {work.host}")
             done.append(patch.host(work))
         except RoadbedError as error:
             report.operation(work.host, "patch", "Patch the host", "failed", detail=str(error))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AskSudo, Inventory, Json, Yes
+from .options import AskSudo, BreakLock, Inventory, Json, Yes
 
 
 def patch(
@@ -18,6 +18,7 @@ def patch(
     as_json: Json = False,
     yes: Yes = False,
     ask_sudo_password: AskSudo = False,
+    break_lock: BreakLock = False,
 ) -> None:
     """Install the updates of the operating system, one host at a time, and reboot where they want it.
 
@@ -27,7 +28,10 @@ def patch(
     from .patch import Wanted
     from .patch import patch as run
 
-    run(inventory, Wanted(tuple(host or ()), reboot, accept_downtime, dry_run, as_json, yes, ask_sudo_password))
+    run(
+        inventory,
+        Wanted(tuple(host or ()), reboot, accept_downtime, dry_run, as_json, yes, ask_sudo_password, break_lock),
+    )
 
 
 def register(app: typer.Typer) -> None:

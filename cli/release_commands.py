@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AllowVulnerable, AskSudo, Inventory, Json
+from .options import AllowVulnerable, AskSudo, BreakLock, Inventory, Json
 
 Limit = Annotated[str | None, typer.Option(help="Only these hosts, comma separated.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
@@ -17,12 +17,17 @@ def deploy(
         str | None, typer.Option(help="Project folder or release file to deploy, in place of app.source.")
     ] = None,
     release: Annotated[str | None, typer.Option(help="Deploy a release again; `releases` names them.")] = None,
+    canary: Annotated[
+        str | None, typer.Option(help="Shares of the visitors to begin with, in percent: 5,25,100.")
+    ] = None,
+    watch: Annotated[str | None, typer.Option(help="How long each share is watched. Default: 60s.")] = None,
     limit: Limit = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     verbose: Verbose = False,
     ask_sudo_password: AskSudo = False,
     allow_vulnerable: AllowVulnerable = False,
+    break_lock: BreakLock = False,
 ) -> None:
     """Build the app and bring the release to service without losing a request.
 
@@ -31,7 +36,8 @@ def deploy(
     from .deploy import Wanted
     from .deploy import deploy as run
 
-    run(inventory, Wanted(source, release, limit, dry_run, as_json, verbose, ask_sudo_password, allow_vulnerable))
+    flags = (dry_run, as_json, verbose, ask_sudo_password, allow_vulnerable, break_lock)
+    run(inventory, Wanted(source, release, limit, *flags, canary=canary, watch=watch))
 
 
 def rollback(
@@ -42,6 +48,7 @@ def rollback(
     as_json: Json = False,
     verbose: Verbose = False,
     ask_sudo_password: AskSudo = False,
+    break_lock: BreakLock = False,
 ) -> None:
     """Bring back the release that served before. One that never became healthy is never chosen.
 
@@ -50,12 +57,20 @@ def rollback(
     from .deploy import Wanted
     from .deploy import rollback as run
 
-    run(inventory, Wanted(None, release, limit, dry_run, as_json, verbose, ask_sudo_password))
+    flags = (dry_run, as_json, verbose, ask_sudo_password)
+    run(inventory, Wanted(None, release, limit, *flags, break_lock=break_lock))
 
 
 def releases(inventory: Inventory = None, as_json: Json = False, ask_sudo_password: AskSudo = False) -> None:
     """List the releases on the hosts: when they went live, who deployed them, and whether they were healthy."""
     from .releases import run
+
+    run(inventory, as_json=as_json, ask_sudo_password=ask_sudo_password)
+
+
+def status(inventory: Inventory = None, as_json: Json = False, ask_sudo_password: AskSudo = False) -> None:
+    """The stack now: what each host runs, who works on it, and what an interrupted run has left. Changes nothing."""
+    from .status import run
 
     run(inventory, as_json=as_json, ask_sudo_password=ask_sudo_password)
 
@@ -70,3 +85,4 @@ def register(app: typer.Typer) -> None:
         rollback
     )
     app.command(epilog="Examples:  provision releases -i prod  |  provision releases -i prod --json")(releases)
+    app.command(epilog="Examples:  provision status -i prod  |  provision status -i prod --json")(status)

@@ -28,14 +28,22 @@ class Fleet:
         self.failures: dict[str, RoadbedError] = {}
         self._sudo_password = sudo_password
 
-    def connect(self, names: Iterable[str] | None = None, *, ahead: Container[str] = ()) -> None:
+    def connect(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        ahead: Container[str] = (),
+        opened: Callable[[Session, str], None] = lambda session, name: None,
+    ) -> None:
         """Connects to the hosts at the same time and reads their facts. Never raises for one host: see ``failures``.
 
-        The hosts in ``ahead`` are asked in the same round trip what the last run asked them.
+        The hosts in ``ahead`` are asked in the same round trip what the last run asked them. ``opened`` is called
+        for each host before it is asked anything.
         """
 
         def one(name: str) -> tuple[Session, HostFacts]:
             session = self._open(name)
+            opened(session, name)
             if name in ahead:
                 session.answers.expect(list_path(self.inventory.path, name))
             return session, read_facts(session)
@@ -83,7 +91,7 @@ class Fleet:
 
     def close(self) -> None:
         """Ends all connections."""
-        for session in self.sessions.values():
+        for session in list(self.sessions.values()):
             session.close()
 
     def _open(self, name: str) -> Session:

@@ -78,10 +78,18 @@ class Artefact:
             archive.addfile(info, data)
 
 
+def complete(tree: Path, manifest: Manifest) -> Artefact:
+    """Writes the manifest and the hashes into ``tree``, at once or not at all."""
+    for name, text in ((SUMS, manifest.sums()), (MANIFEST, manifest.model_dump_json(indent=1) + "\n")):
+        partial = tree / f"{name}.new"
+        partial.write_text(text)
+        partial.replace(tree / name)
+    return Artefact(tree, manifest)
+
+
 def save(tree: Path, manifest: Manifest) -> Artefact:
-    """Writes the manifest and the hashes into ``tree`` and moves it to the release cache."""
-    (tree / SUMS).write_text(manifest.sums())
-    (tree / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+    """Completes ``tree`` and moves it to the release cache."""
+    complete(tree, manifest)
     place = cache.release_folder(manifest.app) / manifest.release
     if place.exists():
         cache.remove_tree(place)

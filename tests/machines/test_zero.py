@@ -15,7 +15,7 @@ import pytest
 from roadbed.machines.model import MachineSpec
 
 from .conftest import BOOT, Grown, Stack, make_stack, spec
-from .editions import edition
+from .storefronts import edition
 from .traffic import Traffic
 from .visit import DOMAIN
 
