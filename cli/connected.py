@@ -30,6 +30,11 @@ class Hosts:
     contexts: "Mapping[str, Context]"
     locked: Locked | None = None
 
+    def begins(self, name: str) -> None:
+        """A piece of work begins. Raises Refused when the lock of this command is lost."""
+        if self.locked:
+            self.locked.begins(name)
+
     def run(self, report: "Report", names: list[str], *, dry_run: bool = False) -> "Run":
         """A converge of ``names`` under the lock of this command, whose outcome counts as that of the command."""
         from roadbed.engine.converge import Run
@@ -56,13 +61,14 @@ def connected(
     lock: bool = True,
     break_lock: bool = False,
     allow_downgrade: bool = False,
+    preflight: bool = True,
 ) -> Iterator[Hosts]:
     """Connects to ``names``, for as long as the block lasts; ``engine.start.start`` was called before.
 
     With ``lock``, for all that changes hosts, other runs are kept out meanwhile; ``what`` is what they are told.
     ``report`` is the one that the journal of the run follows. ``phase`` None means the one that the hosts are at.
     Raises Refused for hosts that another run has locked, for a downgrade, and for hosts that no phase was brought to;
-    hosts that cannot be reached or are unfit are in ``fleet.failures``.
+    hosts that cannot be reached or are unfit are in ``fleet.failures``. Without ``preflight`` none is found unfit.
     """
     from roadbed.deploys.urls import chosen_driver
     from roadbed.engine.errors import Refused
@@ -88,7 +94,8 @@ def connected(
             refuse_downgrade(phase, fleet.facts, allowed=allow_downgrade)
         driver = chosen_driver(stack.app.database.driver, manifest.database_driver if manifest else None)
         contexts = make_contexts(stack, phase or "phase1", fleet, secrets, builds, driver)
-        refuse_unfit(fleet, contexts)
+        if preflight:
+            refuse_unfit(fleet, contexts)
         mine.drop(fleet.failures)
         close_failed(fleet)
         yield Hosts(fleet, phase or "phase1", contexts, mine)

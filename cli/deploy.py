@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .canary import parse_canary
 from .connected import Hosts, connected, limited
 from .options import sudo_password
 from .phase import raise_for
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from roadbed.engine.inventory import Inventory
     from roadbed.engine.secrets import Secrets
     from roadbed.releases.artefact import Artefact
+    from roadbed.releases.canary import Canary
     from roadbed.releases.host_state import HostState
     from roadbed.releases.on_hosts import Known
 
@@ -37,6 +39,8 @@ class Wanted:
     ask_sudo_password: bool = False
     allow_vulnerable: bool = False
     break_lock: bool = False
+    canary: str | None = None
+    watch: str | None = None
 
 
 def deploy(inventory: str | None, wanted: Wanted) -> None:
@@ -50,6 +54,7 @@ def deploy(inventory: str | None, wanted: Wanted) -> None:
 
     if wanted.source and wanted.release:
         raise InventoryError("--source and --release: a release that exists has a source already. Give one of them")
+    canary = parse_canary(wanted.canary, wanted.watch)
     start()
     stack = load(inventory)
     if wanted.source:
@@ -58,16 +63,16 @@ def deploy(inventory: str | None, wanted: Wanted) -> None:
     password = sudo_password(wanted.ask_sudo_password)
     with Progress(wanted.verbose) as report:
         if wanted.release is None:
-            artefact, builds = built(stack, secrets, report, allow_vulnerable=wanted.allow_vulnerable)
+            artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable)
             what = f"deploy {artefact.release}"
             with _hosts(stack, names, secrets, builds, artefact, password, what, report, wanted) as hosts:
-                run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True)
+                run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True, canary=canary)
         else:
             builds = _builds(stack)
             found, what = _built_before(stack, wanted.release), f"deploy {wanted.release}"
             with _hosts(stack, names, secrets, builds, found, password, what, report, wanted) as hosts:
                 artefact = found or _deployed_before(hosts, wanted.release)
-                run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True)
+                run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True, canary=canary)
     _tell(run, artefact, wanted)
 
 
@@ -106,6 +111,7 @@ def roll(
     dry_run: bool,
     *,
     converge: bool,
+    canary: "Canary | None" = None,
 ) -> "Run":
     """Runs the release step on connected hosts; with ``converge`` the components it needs first: Node.js and the app's
     environment and units, which change with the inventory."""
@@ -114,7 +120,7 @@ def roll(
     from roadbed.releases.rollout import ReleaseStep
 
     steps: list[Step] = [ComponentStep(node), ComponentStep(app)] if converge else []
-    steps.append(ReleaseStep(artefact, action))
+    steps.append(ReleaseStep(artefact, action, canary))
     run = hosts.run(report, names, dry_run=dry_run)
     run.execute(steps)
     return run
@@ -140,9 +146,22 @@ def look(hosts: Hosts) -> "tuple[list[Known], dict[str, HostState]]":
 
 
 def with_source(stack: "Inventory", source: str) -> "Inventory":
-    """The same stack with another ``app.source``; a path is relative to the working folder here."""
-    place = source if "://" in source or "@" in source else str(Path(source).expanduser().absolute())
-    return stack.model_copy(update={"app": stack.app.model_copy(update={"source": place})})
+    """The same stack with another ``app.source``; a path is relative to the working folder here.
+
+    Raises InventoryError for a source that cannot be one.
+    """
+    from pydantic import ValidationError
+
+    from roadbed.deploys.source import git_source
+    from roadbed.engine.errors import InventoryError
+
+    try:
+        place = source if git_source(source) else str(Path(source).expanduser().absolute())
+        return stack.with_source(place)
+    except ValidationError as error:
+        raise InventoryError(f"--source: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    except ValueError as error:
+        raise InventoryError(f"--source: {error}") from None
 
 
 def _hosts(

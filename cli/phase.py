@@ -64,9 +64,9 @@ def converge_stack(
     names = limited(stack, wanted.limit)
     require(stack, phase)
     secrets = Secrets(stack.beside(".secrets.age"))
-    _check_certificate(stack)
+    _check_own_files(stack)
     prepare_secrets(stack, phase, secrets)
-    artefact, builds = built(stack, secrets, report, allow_vulnerable=wanted.allow_vulnerable)
+    artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable)
     with connected(
         stack,
         names,
@@ -117,16 +117,18 @@ def confirm(run: "Run", steps: "list[Step]", report: Progress) -> None:
         run.fleet.forget()  # who knows how long the answer took
 
 
-def _check_certificate(stack: "Inventory") -> None:
-    """Own certificate files are read before any host is asked. Raises InventoryError."""
+def _check_own_files(stack: "Inventory") -> None:
+    """Own certificate files and the own page are read before any host is asked. Raises InventoryError."""
     from roadbed.deploys.certificates import own_files
+    from roadbed.deploys.maintenance import own_page
     from roadbed.engine.errors import InventoryError
 
-    if stack.nginx.tls.mode == "files":
-        try:
+    try:
+        own_page(stack)
+        if stack.nginx.tls.mode == "files":
             own_files(stack)
-        except ValueError as error:
-            raise InventoryError(str(error)) from None
+    except ValueError as error:
+        raise InventoryError(str(error)) from None
 
 
 def prepare_secrets(stack: "Inventory", phase: str, secrets: "Secrets") -> None:

@@ -62,6 +62,11 @@ class Progress(Report):
             say(sentence)
             self._now[HERE] = _Now(sentence)
 
+    def printed(self, line: str) -> None:
+        """What the work of this machine prints: its last line stands beside it."""
+        if now := self._now.get(HERE):
+            now.text = f"{now.text.partition(' | ')[0]} | {line[:100]}"
+
     def ask(self, question: str) -> bool:
         """A yes or no from the user; the live table makes room for it. The end of the input is a no."""
         self._live.stop()

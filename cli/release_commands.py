@@ -17,6 +17,10 @@ def deploy(
         str | None, typer.Option(help="Project folder or release file to deploy, in place of app.source.")
     ] = None,
     release: Annotated[str | None, typer.Option(help="Deploy a release again; `releases` names them.")] = None,
+    canary: Annotated[
+        str | None, typer.Option(help="Shares of the visitors to begin with, in percent: 5,25,100.")
+    ] = None,
+    watch: Annotated[str | None, typer.Option(help="How long each share is watched. Default: 60s.")] = None,
     limit: Limit = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -33,7 +37,7 @@ def deploy(
     from .deploy import deploy as run
 
     flags = (dry_run, as_json, verbose, ask_sudo_password, allow_vulnerable, break_lock)
-    run(inventory, Wanted(source, release, limit, *flags))
+    run(inventory, Wanted(source, release, limit, *flags, canary=canary, watch=watch))
 
 
 def rollback(

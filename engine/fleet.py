@@ -54,6 +54,13 @@ class Fleet:
             else:
                 self.sessions[name], self.facts[name] = answer
 
+    def reconnect(self, name: str) -> Session:
+        """A new connection to a host that was rebooted, in the place of the old one. Raises HostUnreachable."""
+        if old := self.sessions.pop(name, None):
+            old.close()
+        self.sessions[name] = self._open(name)
+        return self.sessions[name]
+
     def set_aside(self, names: Iterable[str]) -> None:
         """Ends the connections to all other hosts than ``names``; what was learnt of them stays, as facts."""
         for name in [name for name in self.sessions if name not in names]:
@@ -84,7 +91,7 @@ class Fleet:
 
     def close(self) -> None:
         """Ends all connections."""
-        for session in self.sessions.values():
+        for session in list(self.sessions.values()):
             session.close()
 
     def _open(self, name: str) -> Session:

@@ -6,7 +6,6 @@ told: a run that failed or was killed is repeated, so the command has to bear th
 does. Until the switch the old release works with the new schema.
 """
 
-import os
 from collections.abc import Mapping
 from hashlib import sha256
 from urllib.parse import quote
@@ -123,9 +122,7 @@ def _reconnect(session: Session, _: str) -> None:
 def _run(job: Job, command: str, database: Endpoint, port: int, release: str, before: str | None) -> None:
     """The command, with the database's URL in its environment alone. Raises OperationFailed with the end of its log."""
     log, url = BuildLog(job.work / "migrate.log"), local_url(database, port)
-    env = next_build.environment(job, {"DATABASE_URL": url, "DIRECT_DATABASE_URL": url})
-    programs = dict.fromkeys(str(folder / "node_modules/.bin") for folder in (job.folder, job.copy))
-    env["PATH"] = os.pathsep.join([*programs, env["PATH"]])
+    env = next_build.with_programs(job, {"DATABASE_URL": url, "DIRECT_DATABASE_URL": url})
     code = call(["sh", "-c", command], folder=job.folder, env=env, log=log, title=command)
     if code != 0:
         said = log.tail().replace(url, "(URL)")
