@@ -253,7 +253,7 @@ def test_status_of_a_run_that_was_killed_in_the_middle(stack: Stack) -> None:
     assert re.search(
         r"last run from this machine: phase1, [\d: -]+ UTC, interrupted in (firewall|node), after \d+ ", told
     )
-    assert "The next `provision phase1 -i stack` cleans up and finishes" in told
+    assert "`provision phase1 -i stack` finishes what was begun" in told
 
 
 def test_run_that_works_has_its_lines_and_gives_the_lock_back(stack: Stack) -> None:
