@@ -42,8 +42,9 @@ class Locked:
         from roadbed.engine.owner import owner
 
         for name, error in self.lock.take(self.fleet.sessions).items():
-            self.fleet.failures[name] = error
-            self.fleet.sessions.pop(name).close()
+            self.fleet.failures.setdefault(name, error)
+            if session := self.fleet.sessions.pop(name, None):
+                session.close()
         for name, holder in self.lock.taken_from().items():
             say(f"{name}: took the lock from {holder}")
         self.journal = Journal(self.fleet.inventory.path, self.what, owner(), list(self.fleet.sessions))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from roadbed.engine.past_runs import PastRun
     from roadbed.releases.status import HostStatus
 
-COLOURS = {"live": "green", "requests go there": "green", "kept for skew": "cyan", "serves nothing": "yellow"}
+COLOURS = {"live": "green", "requests go there": "green", "serves nothing": "yellow"}
 
 
 def run(inventory: str | None, *, as_json: bool, ask_sudo_password: bool) -> None:
@@ -64,7 +64,7 @@ def table(stack: "Inventory", hosts: "Mapping[str, HostStatus]", failures: "Mapp
         for slot in slots(stack, hosts, name):
             counts = ", ".join(f"{count} {condition}" for condition, count in slot.counts.items()) or "-"
             bad = any(condition != "active" for condition in slot.counts)
-            style = "red" if bad else COLOURS[slot.use]
+            style = "red" if bad else COLOURS.get(slot.use, "cyan")
             grid.add_row(*head, slot.slot, slot.release or "-", counts, slot.use, free, style=style)
             free, head = "", ("", "")
         if free:
@@ -81,6 +81,8 @@ def notes(stack: "Inventory", hosts: "Mapping[str, HostStatus]") -> Iterator[str
     if hosts and not holders:
         yield "locked: no"
     for name, status in hosts.items():
+        if "maintenance" in status.state.flags:
+            yield f"{name}: shows the maintenance page. `{myself()} maintenance off -i {stack.name}` ends that"
         if status.pending:
             owed = ", ".join(status.pending)
             yield f"{name}: a restart is owed: {owed}. `{myself()} {status.phase or 'phase1'} -i {stack.name}` does it"
@@ -96,9 +98,12 @@ def run_lines(stack: "Inventory", hosts: "Mapping[str, HostStatus]", last: "Past
     left = list(leftovers(stack, hosts))
     for name, what in left:
         yield f"{name}: {what}"
-    if left or (last and last.outcome == "interrupted"):
+    if left:
         again = last.command if last and last.command.startswith(("phase", "deploy", "rollback")) else "deploy"
         yield f"The next `{myself()} {again} -i {stack.name}` cleans up and finishes"
+    elif last and last.outcome == "interrupted":
+        again = "deploy" if last.command == "deploy" else last.what  # the id of a release is no argument of deploy
+        yield f"`{myself()} {again} -i {stack.name}` finishes what was begun"
 
 
 def _told(last: "PastRun") -> str:

@@ -20,10 +20,10 @@ from .process import signature
 from .session import Session
 
 SCRIPT = Path(__file__).resolve().parent / "host/lock.sh"
-HELD = 75
-"""Exit code of the script when another run holds the lock (EX_TEMPFAIL of sysexits.h)."""
 ANSWER_SECONDS = 10.0
 """Longest wait for a line of the shell; a dead connection is known to be one by then (``connect.py``)."""
+END_SECONDS = 3.0
+"""Longest wait at the end of a run for a host that does not answer; it frees the lock by itself."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class Hold:
         """Gives the lock back, with a last line for the journal of the host. Never raises."""
         with self._lock:
             try:
+                self._channel.settimeout(END_SECONDS)
                 if not self._ended:
                     self._channel.sendall(f"end {plain(result)}\n".encode())
                 while self._line() not in (None, "bye"):

@@ -37,6 +37,7 @@ class Lock:
         self._names = list(names)
         self._holds: dict[str, Hold] = {}
         self._errors: dict[str, RoadbedError] = {}
+        self._defects: list[Exception] = []
         self._takers: dict[str, threading.Thread] = {}
         self._first, self._ended = threading.Event(), threading.Event()
 
@@ -60,6 +61,8 @@ class Lock:
             self._first.set()
         for taker in self._takers.values():
             taker.join()
+        for defect in self._defects:
+            raise defect
         if refused := [error for error in self._errors.values() if isinstance(error, Refused)]:
             self.end("refused: locked by another run")
             raise Refused("\n".join(map(str, refused)))
@@ -106,6 +109,8 @@ class Lock:
                 self._holds[name] = self._hold(session)
         except RoadbedError as error:
             self._errors[name] = error
+        except Exception as error:  # raised where it is seen: without a lock nothing may go on
+            self._defects.append(error)
         finally:
             if first:
                 self._first.set()

@@ -1,9 +1,11 @@
 """A stack as it is at this moment: what each host runs, and what an interrupted run has left there."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from roadbed.deploys import canary, maintenance
 from roadbed.deploys.app import SLOTS, AppSettings
 from roadbed.engine.holder import Holder, holder_on
 from roadbed.engine.inventory import Inventory
@@ -54,18 +56,25 @@ def serving(stack: Inventory, hosts: Mapping[str, HostStatus]) -> dict[str, str]
 
 def slots(stack: Inventory, hosts: Mapping[str, HostStatus], name: str) -> list[Slot]:
     """The slots of a host that matter: those with instances, and those that a web host sends requests to."""
-    state, live, kept = hosts[name].state, set(serving(stack, hosts).values()), _kept(hosts)
+    state, uses = hosts[name].state, _uses(stack, hosts, name)
     mine = state.serving() if "web" in stack.roles_of(name) else None
     found = []
     for slot in SLOTS:
         states = [condition for instance, condition in state.instances.items() if instance.startswith(f"{slot}-")]
         counts = {condition: states.count(condition) for condition in states if condition != "inactive"}
         if counts:
-            use = LIVE if slot in live else SKEW if slot in kept else IDLE
-            found.append(Slot(slot, state.slots.get(slot), counts, use))
+            found.append(Slot(slot, state.slots.get(slot), counts, uses.get(slot, IDLE)))
         elif slot == mine:
             found.append(Slot(slot, state.static, {}, SENDS))
     return found
+
+
+def shares(state: HostState) -> dict[str, int]:
+    """Slot -> percent of the visitors that a web host sends there beside the one that serves (a canary)."""
+    if canary.SWITCH not in state.flags:
+        return {}
+    words = [flag.split(".") for flag in sorted(state.flags)]
+    return dict(Counter(word[2] for word in words if len(word) == 3 and word[0] == "canary" and word[1].isdigit()))
 
 
 def leftovers(stack: Inventory, hosts: Mapping[str, HostStatus]) -> Iterator[tuple[str, str]]:
@@ -79,6 +88,8 @@ def leftovers(stack: Inventory, hosts: Mapping[str, HostStatus]) -> Iterator[tup
         flags = [slot for slot in SLOTS if f"active.{slot}" in status.state.flags]
         if len(flags) > 1:
             yield name, f"has flags of the slots {', '.join(flags)}; requests go to {status.state.serving()}"
+        for slot, percent in shares(status.state).items():
+            yield name, f"sends {percent} % of the visitors to slot {slot}"
         for one in slots(stack, hosts, name) if all_web else ():
             if one.use == IDLE and (running := _running(status.state, one.slot)):
                 yield name, f"{', '.join(running)} of release {one.release} run in a slot that serves nothing"
@@ -98,7 +109,9 @@ def as_json(stack: Inventory, hosts: Mapping[str, HostStatus], name: str) -> dic
         "phase": status.phase or None,
         "release": status.state.current or status.state.static,
         "slot": status.state.serving() if "web" in stack.roles_of(name) else None,
-        "flags": sorted(status.state.flags),
+        "flags": sorted(flag for flag in status.state.flags if not flag.startswith("canary.")),
+        "shares": shares(status.state),
+        "maintenance": maintenance.FLAG in status.state.flags,
         "instances": instances,
         "slots": {slot.slot: {"release": slot.release, "use": slot.use} for slot in slots(stack, hosts, name)},
         "free_bytes": status.state.free_kb * 1024,
@@ -108,10 +121,16 @@ def as_json(stack: Inventory, hosts: Mapping[str, HostStatus], name: str) -> dic
     }
 
 
-def _kept(hosts: Mapping[str, HostStatus]) -> set[str]:
-    """Slots to which requests of old pages go: flags ``old.<release>.<slot>``."""
+def _uses(stack: Inventory, hosts: Mapping[str, HostStatus], name: str) -> dict[str, str]:
+    """What the slots of a host are used for; of the others nobody asks anything."""
     flags = {flag for status in hosts.values() for flag in status.state.flags}
-    return {flag.rpartition(".")[2] for flag in flags if flag.startswith("old.")}
+    old = {flag.rpartition(".")[2] for flag in flags if flag.startswith("old.")} | hosts[name].state.kept
+    share = {slot: percent for status in hosts.values() for slot, percent in shares(status.state).items()}
+    return (
+        dict.fromkeys(old, SKEW)
+        | {slot: f"{percent} % of visitors" for slot, percent in share.items()}
+        | dict.fromkeys(serving(stack, hosts).values(), LIVE)
+    )
 
 
 def _running(state: HostState, slot: str) -> list[str]:

@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 from .conftest import PROVISION, Stack
 
@@ -20,7 +21,7 @@ class Typed:
     """`provision WORDS -i stack` at a terminal of its own, by ``owner``; it is over at the end of a ``with`` block."""
 
     def __init__(self, stack: Stack, *words: str, owner: str = "anna@laptop", patience: float | None = None) -> None:
-        python = str(os.path.join(os.path.dirname(PROVISION), "python"))  # noqa: PTH118, PTH120
+        python = str(Path(PROVISION).with_name("python"))
         program = [PROVISION] if patience is None else [python, "-c", SHORT, str(patience)]
         command = [*program, *words, "-i", str(stack.path)]
         environment = {**stack.environment, "COLUMNS": "200", "ROADBED_OWNER": owner, "TERM": "xterm"}

@@ -343,6 +343,17 @@ def test_host_on_which_it_cannot_be_had_is_an_error_of_that_host(hosts: dict[str
     made.end("ok")
 
 
+def test_without_the_lock_nothing_goes_on_whatever_the_reason(hosts: dict[str, Any]) -> None:
+    def broken(command: str, *, forget: bool = True) -> Any:
+        raise ZeroDivisionError
+
+    hosts["app-1"].start = broken
+    made = lock_of(hosts, "deploy 1")
+    with pytest.raises(ZeroDivisionError):
+        made.take(hosts)
+    made.end("failed")
+
+
 # What people are told
 
 

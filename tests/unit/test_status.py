@@ -220,6 +220,24 @@ def test_release_that_is_kept_for_old_pages_is_no_leftover(stack: Any) -> None:
     assert [(slot.slot, slot.use) for slot in slots(stack, found, "app-1")] == [("b", "live"), ("c", "kept for skew")]
 
 
+def test_release_that_the_host_itself_will_stop_is_no_leftover(stack: Any) -> None:
+    found = hosts(app=replace(APP, instances={**APP.instances, "c-0": "active"}, kept=frozenset("c")))
+    assert list(leftovers(stack, found)) == []
+    assert slots(stack, found, "app-1")[1].use == "kept for skew"
+
+
+def test_share_of_a_canary_and_maintenance_are_told(stack: Any) -> None:
+    flags = {"canary.on", *(f"canary.{bucket}.c" for bucket in range(5)), "maintenance"}
+    found = hosts(
+        replace(WEB, flags=WEB.flags | flags), replace(APP, instances={**APP.instances, "c-0": "active"}), web_2=WEB
+    )
+    assert [slot.use for slot in slots(stack, found, "app-1")] == ["live", "5 % of visitors"]
+    assert list(leftovers(stack, found)) == [("web-1", "sends 5 % of the visitors to slot c")]
+    told = as_json(stack, found, "web-1")
+    assert (told["shares"], told["maintenance"], told["flags"]) == ({"c": 5}, True, ["active.b", "maintenance"])
+    assert "web-1: shows the maintenance page. `provision maintenance off -i prod` ends that" in notes(stack, found)
+
+
 @pytest.mark.parametrize(
     ("found", "left"),
     [
@@ -319,7 +337,7 @@ def past(outcome: Any, stage: str = "", error: str = "", what: str = "rollback")
             [
                 "last run from this machine: rollback, 2026-11-26 14:03 UTC, interrupted in release: Start, "
                 "after 2 min",
-                "The next `provision rollback -i prod` cleans up and finishes",
+                "`provision rollback -i prod` finishes what was begun",
             ],
         ),
         (past("running", "base"), ["last run from this machine: rollback, 2026-11-26 14:03 UTC, at work in base"]),
