@@ -1,5 +1,5 @@
 # One-word doors. `make rehearse` and `make test` work on a bare Debian machine with python3, make and sudo or root.
-.PHONY: help setup rehearse test test-unit test-machines test-long test-faults test-mutations test-kill lint bench bench-cache build clean
+.PHONY: help setup rehearse test test-unit test-machines test-long test-faults test-mutations test-kill test-rollout lint bench bench-cache bench-rollout bench-upload build clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -14,7 +14,7 @@ rehearse: ## Local machines to the highest phase: create, converge, converge aga
 test: ## Everything: unit tests, then tests on booted machines.
 	@scripts/setup --tests
 	@.venv/bin/pytest tests/unit -n 3 --dist worksteal
-	@.venv/bin/pytest tests/machines -m "not kill and not faults and not mutation and not long"
+	@.venv/bin/pytest tests/machines -m "not kill and not faults and not mutation and not long and not rollout"
 
 test-unit: ## The tests that need no host: seconds.
 	@scripts/setup --unit
@@ -22,7 +22,7 @@ test-unit: ## The tests that need no host: seconds.
 
 test-machines: ## The tests on booted machines.
 	@scripts/setup --tests
-	@.venv/bin/pytest tests/machines -m "not kill and not faults and not mutation and not long"
+	@.venv/bin/pytest tests/machines -m "not kill and not faults and not mutation and not long and not rollout"
 
 test-long: ## Migrations, edge, backups: each by itself on machines of its own.
 	@scripts/setup --tests
@@ -40,6 +40,10 @@ test-kill: ## Converges that are killed at random moments and must recover (slow
 	@scripts/setup --tests
 	@.venv/bin/pytest tests/machines -m kill -s
 
+test-rollout: ## Deploys, rollbacks, a phase and a patch of the fleet under constant load: 0 failed (half an hour).
+	@scripts/setup --tests
+	@.venv/bin/pytest tests/machines -m rollout -s
+
 lint: ## ruff, mypy --strict, shellcheck.
 	@scripts/setup --unit
 	@scripts/lint
@@ -51,6 +55,14 @@ bench: ## No-op phase1 against stock pyinfra, side by side on a machine of its o
 bench-cache: ## The shared cache with 100 entries beside 100 000: latencies and their ratios.
 	@scripts/setup --tests
 	@.venv/bin/python benchmarks/cache.py
+
+bench-rollout: ## Failed requests of a switch: Roadbed, systemctl restart and pm2 reload on the same machine.
+	@scripts/setup --tests
+	@.venv/bin/python benchmarks/rollout.py
+
+bench-upload: ## What the release after a change of one page costs to send: bytes and files, beside the first.
+	@scripts/setup --tests
+	@.venv/bin/python benchmarks/upload.py
 
 build: ## Wheel and sdist in dist/.
 	@scripts/setup --unit

@@ -2,33 +2,75 @@
 
 import os
 import time
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .options import sudo_password
 from .progress import Progress
 from .style import say, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from roadbed.deploys.node import NodeBuild
     from roadbed.engine.inventory import Inventory
     from roadbed.engine.secrets import Secrets
     from roadbed.releases.artefact import Artefact
+    from roadbed.releases.build_host import BuildHost
 
 
-def run(inventory: str | None, target: Path | None, *, allow_vulnerable: bool = False) -> None:
-    """Builds, or finds it built already; writes the archive to ``target`` if one is named."""
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for on the command line, beside the inventory."""
+
+    output: Path | None = None
+    check_reproducible: bool = False
+    allow_vulnerable: bool = False
+    ask_sudo_password: bool = False
+
+
+def run(inventory: str | None, wanted: Wanted) -> None:
+    """Builds, or finds it built already; writes the archive if a file is named. Raises VerificationFailed when
+    another build was asked for and has other bytes."""
     from roadbed.engine.load import load
     from roadbed.engine.secrets import Secrets
 
     stack = load(inventory)
+    password = sudo_password(wanted.ask_sudo_password)
     with Progress() as report:
         secrets = Secrets(stack.beside(".secrets.age"))
-        artefact, _ = built(stack, secrets, report, allow_vulnerable=allow_vulnerable)
-    if target:
-        _write(artefact, target)
-        say(f"{target}: {target.stat().st_size / 2**20:.1f} MB")
+        artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable)
+        if wanted.check_reproducible:
+            with _builder(stack, builds, report, password) as host:
+                _build_again(stack, artefact, secrets, host)
+            report.at_work("")
+    if wanted.output:
+        _write(artefact, wanted.output)
+        say(f"{wanted.output}: {wanted.output.stat().st_size / 2**20:.1f} MB")
+
+
+def _build_again(stack: "Inventory", artefact: "Artefact", secrets: "Secrets", host: "BuildHost | None") -> None:
+    """Builds once more and compares; what comes of it is written into the manifest of the release."""
+    from roadbed.engine.errors import VerificationFailed
+    from roadbed.engine.secrets import ACTION_KEY
+    from roadbed.releases import build, reproduce
+    from roadbed.releases.artefact import complete
+    from roadbed.releases.cache import remove_tree
+
+    second = build.again(stack, artefact, secrets.get(ACTION_KEY).encode(), host)
+    paths = reproduce.differences(artefact.manifest, second.manifest)
+    reasons = reproduce.because(artefact.manifest, paths)
+    remove_tree(second.tree)
+    complete(artefact.tree, artefact.manifest.model_copy(update={"reproducible": not paths, "because": reasons}))
+    total = len(artefact.manifest.files)
+    if paths:
+        raise VerificationFailed(
+            f"{artefact.release}: a second build of it differs in {len(paths)} of {total} files:\n  "
+            + "\n  ".join(reasons)
+        )
+    say(f"{artefact.release}: a second build has the same {total} files, byte by byte ({artefact.digest()[:12]})")
 
 
 def _write(artefact: "Artefact", target: Path) -> None:
@@ -50,13 +92,14 @@ def built(
     stack: "Inventory",
     secrets: "Secrets",
     report: Progress,
+    password: str | None = None,
     *,
     allow_vulnerable: bool = False,
 ) -> "tuple[Artefact, Mapping[str, NodeBuild]]":
     """The release of a stack, and the Node.js it runs on for each architecture.
 
     A wrong project is told before the network is asked. Raises InventoryError, Refused or
-    BuildFailed; asks no host.
+    BuildFailed; asks no host but the one that builds, which ``password`` is for (sudo).
     """
     from roadbed.engine.errors import InventoryError
     from roadbed.engine.secrets import ACTION_KEY, new_action_key
@@ -69,12 +112,32 @@ def built(
         if name not in secrets.names():
             raise InventoryError(f"app/cdn/purge/secret: {name} has no value. Set it: provision secrets set {name}")
         hidden[name] = secrets.get(name)
-    check_source(stack, allow_vulnerable=allow_vulnerable)
+    check_source(stack, report.at_work, allow_vulnerable=allow_vulnerable)
     key = secrets.get_or_create(ACTION_KEY, new_action_key)
     builds = resolve_all(stack.node)
     began = time.monotonic()
     toolchain = fetch(builds, report.at_work)
-    artefact = ensure(stack, key.encode(), toolchain, report.at_work, secrets=hidden, allow_vulnerable=allow_vulnerable)
+    with _builder(stack, builds, report, password) as host:
+        artefact = ensure(
+            stack, key.encode(), toolchain, report.at_work, secrets=hidden, allow_vulnerable=allow_vulnerable, host=host
+        )
     report.at_work("")
     say(f"release {artefact.release} ({seconds(time.monotonic() - began)})")
     return artefact, builds
+
+
+@contextmanager
+def _builder(
+    stack: "Inventory", builds: "Mapping[str, NodeBuild]", report: Progress, password: str | None
+) -> "Iterator[BuildHost | None]":
+    """The host that builds, connected for as long as the block lasts; None: this machine."""
+    if stack.build.host is None:
+        yield None
+        return
+    from roadbed.releases.build_host import BuildHost
+
+    host = BuildHost(stack, stack.build.host, builds, report.at_work, report.printed, password)
+    try:
+        yield host
+    finally:
+        host.close()

@@ -6,14 +6,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .locked import Locked, locked
 from .style import say, seconds
 
 if TYPE_CHECKING:
     from roadbed.deploys.context import Context
     from roadbed.deploys.node import NodeBuild
     from roadbed.deploys.urls import Driver
+    from roadbed.engine.converge import Run
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.inventory import Inventory
+    from roadbed.engine.report import Report
     from roadbed.engine.secrets import Secrets
     from roadbed.releases.manifest import Manifest
 
@@ -25,6 +28,22 @@ class Hosts:
     fleet: "Fleet"
     phase: str
     contexts: "Mapping[str, Context]"
+    locked: Locked | None = None
+
+    def begins(self, name: str) -> None:
+        """A piece of work begins. Raises Refused when the lock of this command is lost."""
+        if self.locked:
+            self.locked.begins(name)
+
+    def run(self, report: "Report", names: list[str], *, dry_run: bool = False) -> "Run":
+        """A converge of ``names`` under the lock of this command, whose outcome counts as that of the command."""
+        from roadbed.engine.converge import Run
+
+        run = Run(self.fleet, self.phase, self.contexts, report, dry_run=dry_run, only=frozenset(names))
+        if self.locked:
+            run.guard = self.locked.begins
+            self.locked.runs.append(run)
+        return run
 
 
 @contextmanager
@@ -37,12 +56,19 @@ def connected(
     phase: str | None,
     password: str | None,
     *,
+    what: str,
+    report: "Report | None" = None,
+    lock: bool = True,
+    break_lock: bool = False,
     allow_downgrade: bool = False,
+    preflight: bool = True,
 ) -> Iterator[Hosts]:
     """Connects to ``names``, for as long as the block lasts; ``engine.start.start`` was called before.
 
-    ``phase`` None means the one that the hosts are at. Raises Refused for a downgrade, and for hosts that no phase was
-    brought to; hosts that cannot be reached or are unfit are in ``fleet.failures``.
+    With ``lock``, for all that changes hosts, other runs are kept out meanwhile; ``what`` is what they are told.
+    ``report`` is the one that the journal of the run follows. ``phase`` None means the one that the hosts are at.
+    Raises Refused for hosts that another run has locked, for a downgrade, and for hosts that no phase was brought to;
+    hosts that cannot be reached or are unfit are in ``fleet.failures``. Without ``preflight`` none is found unfit.
     """
     from roadbed.deploys.urls import chosen_driver
     from roadbed.engine.errors import Refused
@@ -51,10 +77,14 @@ def connected(
     from roadbed.engine.start import ready
 
     ready()
-    with Fleet(stack, sudo_password=password) as fleet:
+    with (
+        Fleet(stack, sudo_password=password) as fleet,
+        locked(fleet, names, what, report, lock=lock, break_lock=break_lock) as mine,
+    ):
         started = time.monotonic()
-        fleet.connect(ahead=names)
+        fleet.connect(ahead=names, opened=mine.opened)
         fleet.set_aside(names)
+        mine.take()
         say(f"connected to {len(fleet.sessions)} of {len(names)} hosts ({seconds(time.monotonic() - started)})")
         if phase is None and fleet.facts:
             phase = recorded(fleet.facts.values())
@@ -64,8 +94,11 @@ def connected(
             refuse_downgrade(phase, fleet.facts, allowed=allow_downgrade)
         driver = chosen_driver(stack.app.database.driver, manifest.database_driver if manifest else None)
         contexts = make_contexts(stack, phase or "phase1", fleet, secrets, builds, driver)
-        refuse_unfit(fleet, contexts)
-        yield Hosts(fleet, phase or "phase1", contexts)
+        if preflight:
+            refuse_unfit(fleet, contexts)
+        mine.drop(fleet.failures)
+        close_failed(fleet)
+        yield Hosts(fleet, phase or "phase1", contexts, mine)
 
 
 def make_contexts(
@@ -97,6 +130,10 @@ def refuse_unfit(fleet: "Fleet", contexts: Mapping[str, "Context"]) -> None:
         rows += sums(contexts[name]) if contexts[name].reached("phase2") else []
         if reasons := [f"{name}: {what}: {message}" for what, level, message in rows if level == "error"]:
             fleet.failures[name] = OperationFailed("\n".join(reasons))
+
+
+def close_failed(fleet: "Fleet") -> None:
+    """Ends the connections to hosts that count as failed."""
     for name in fleet.failures:
         if session := fleet.sessions.pop(name, None):
             session.close()

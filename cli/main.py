@@ -7,8 +7,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import host_commands, inventory_commands, machine_commands, secret_commands
-from .options import AllowVulnerable, AskSudo, Inventory, Json, Phase, Yes
+from . import host_commands, inventory_commands, machine_commands, patch_commands, release_commands, secret_commands
+from .options import AllowVulnerable, AskSudo, BreakLock, Inventory, Json, Phase, Yes
 
 app = typer.Typer(
     name="provision",
@@ -56,29 +56,41 @@ def _phase_command(phase: str, text: str) -> None:
         allow_downgrade: Annotated[
             bool, typer.Option("--allow-downgrade", help="Go back from a later phase; what it installed stays.")
         ] = False,
+        break_lock: BreakLock = False,
     ) -> None:
         from .phase import Wanted, converge
 
-        wanted = Wanted(limit, dry_run, as_json, verbose, yes, ask_sudo_password, allow_vulnerable, allow_downgrade)
-        converge(phase, inventory, wanted)
+        flags = (dry_run, as_json, verbose, yes, ask_sudo_password, allow_vulnerable, allow_downgrade, break_lock)
+        converge(phase, inventory, Wanted(limit, *flags))
 
 
 for _name, _text in PHASES.items():
     _phase_command(_name, _text)
 
 
-@app.command(epilog="Example:  provision build -i prod -o release.tar.gz   (then app.source: release.tar.gz)")
+release_commands.register(app)
+patch_commands.register(app)
+
+
+@app.command(
+    epilog="Examples:  provision build -i prod -o release.tar.gz   (then app.source: release.tar.gz)  |  "
+    "provision build -i prod --check-reproducible"
+)
 def build(
     inventory: Inventory = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the release as one .tar.gz file.")
     ] = None,
+    check_reproducible: Annotated[
+        bool, typer.Option("--check-reproducible", help="Build once more, and compare every byte.")
+    ] = False,
     allow_vulnerable: AllowVulnerable = False,
+    ask_sudo_password: AskSudo = False,
 ) -> None:
-    """Build the release on this machine, as phase1 does; no host is asked."""
-    from .build import run
+    """Build the release, as phase1 does, on this machine or on build.host; no other host is asked."""
+    from .build import Wanted, run
 
-    run(inventory, output, allow_vulnerable=allow_vulnerable)
+    run(inventory, Wanted(output, check_reproducible, allow_vulnerable, ask_sudo_password))
 
 
 @app.command(epilog="Examples:  provision check -i prod  |  provision check phase2 -i prod --json")
@@ -168,6 +180,7 @@ def restore(
     as_json: Json = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --replace: do not ask.")] = False,
     ask_sudo_password: AskSudo = False,
+    break_lock: BreakLock = False,
 ) -> None:
     """List the backups of the database, check one, or restore it. Without an option: list.
 
@@ -176,7 +189,30 @@ def restore(
     from .restore import Wanted
     from .restore import restore as run
 
-    run(inventory, Wanted(backup, check, into, replace, upload, yes, as_json, ask_sudo_password))
+    run(inventory, Wanted(backup, check, into, replace, upload, yes, as_json, ask_sudo_password, break_lock))
+
+
+@app.command(
+    epilog="Examples:  provision maintenance on -i prod  |  provision maintenance off -i prod  |  "
+    "provision maintenance -i prod --json"
+)
+def maintenance(
+    switch: Annotated[
+        str | None, typer.Argument(metavar="on|off", help="Default: say what it is.", show_default=False)
+    ] = None,
+    inventory: Inventory = None,
+    page: Annotated[Path | None, typer.Option(help="With on: an HTML file to show this time.")] = None,
+    as_json: Json = False,
+    ask_sudo_password: AskSudo = False,
+    break_lock: BreakLock = False,
+) -> None:
+    """Answer visitors with a page and 503, or give the site back. No reload: what is under way goes on.
+
+    Networks of nginx.maintenance.allow get the site all the same.
+    """
+    from .maintenance import Wanted, run
+
+    run(inventory, Wanted(switch, page, as_json, ask_sudo_password, break_lock))
 
 
 def main() -> None:

@@ -22,6 +22,9 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not show the changes 
 AllowVulnerable = Annotated[
     bool, typer.Option("--allow-vulnerable", help="Accept a version of Next.js that is known to be vulnerable.")
 ]
+BreakLock = Annotated[
+    bool, typer.Option("--break-lock", help="Take the lock from a run that has it; that run stops at its next step.")
+]
 AskSudo = Annotated[bool, typer.Option("--ask-sudo-password", "-K", help="Ask once for the sudo password.")]
 
 

@@ -27,6 +27,7 @@ class Wanted:
     ask_sudo_password: bool = False
     allow_vulnerable: bool = False
     allow_downgrade: bool = False
+    break_lock: bool = False
 
 
 def converge(phase: str, inventory: str | None, wanted: Wanted) -> None:
@@ -52,7 +53,7 @@ def converge_stack(
 ) -> "Run":
     """Builds, connects and converges. A wrong inventory or project ends it before the first SSH packet."""
     from roadbed.deploys.phases import PHASES
-    from roadbed.engine.converge import ComponentStep, Run, Step
+    from roadbed.engine.converge import ComponentStep, Step
     from roadbed.engine.roadmap import RecordStep, require
     from roadbed.engine.secrets import Secrets
     from roadbed.releases.rollout import ReleaseStep
@@ -63,18 +64,30 @@ def converge_stack(
     names = limited(stack, wanted.limit)
     require(stack, phase)
     secrets = Secrets(stack.beside(".secrets.age"))
-    _check_certificate(stack)
+    _check_own_files(stack)
     prepare_secrets(stack, phase, secrets)
-    artefact, builds = built(stack, secrets, report, allow_vulnerable=wanted.allow_vulnerable)
-    allowed = wanted.allow_downgrade
-    with connected(stack, names, secrets, builds, artefact.manifest, phase, password, allow_downgrade=allowed) as hosts:
+    artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable)
+    with connected(
+        stack,
+        names,
+        secrets,
+        builds,
+        artefact.manifest,
+        phase,
+        password,
+        what=phase,
+        report=report,
+        lock=not wanted.dry_run,
+        break_lock=wanted.break_lock,
+        allow_downgrade=wanted.allow_downgrade,
+    ) as hosts:
         steps: list[Step] = []
         for component in PHASES[phase]:
             steps.append(ComponentStep(component))
             if component.__name__.endswith(".app"):
-                steps.append(ReleaseStep(artefact))
+                steps.append(ReleaseStep(artefact, phase))
         steps.append(RecordStep(phase))
-        run = Run(hosts.fleet, phase, hosts.contexts, report, dry_run=wanted.dry_run, only=frozenset(names))
+        run = hosts.run(report, names, dry_run=wanted.dry_run)
         if not (wanted.yes or wanted.dry_run) and sys.stdin.isatty() and console.is_terminal:
             confirm(run, steps, report)
         run.execute(steps)
@@ -104,16 +117,18 @@ def confirm(run: "Run", steps: "list[Step]", report: Progress) -> None:
         run.fleet.forget()  # who knows how long the answer took
 
 
-def _check_certificate(stack: "Inventory") -> None:
-    """Own certificate files are read before any host is asked. Raises InventoryError."""
+def _check_own_files(stack: "Inventory") -> None:
+    """Own certificate files and the own page are read before any host is asked. Raises InventoryError."""
     from roadbed.deploys.certificates import own_files
+    from roadbed.deploys.maintenance import own_page
     from roadbed.engine.errors import InventoryError
 
-    if stack.nginx.tls.mode == "files":
-        try:
+    try:
+        own_page(stack)
+        if stack.nginx.tls.mode == "files":
             own_files(stack)
-        except ValueError as error:
-            raise InventoryError(str(error)) from None
+    except ValueError as error:
+        raise InventoryError(str(error)) from None
 
 
 def prepare_secrets(stack: "Inventory", phase: str, secrets: "Secrets") -> None:

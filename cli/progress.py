@@ -1,5 +1,7 @@
 """Live progress: what every host is doing now, and what has changed so far."""
 
+import select
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -60,13 +62,23 @@ class Progress(Report):
             say(sentence)
             self._now[HERE] = _Now(sentence)
 
+    def printed(self, line: str) -> None:
+        """What the work of this machine prints: its last line stands beside it."""
+        if now := self._now.get(HERE):
+            now.text = f"{now.text.partition(' | ')[0]} | {line[:100]}"
+
     def ask(self, question: str) -> bool:
-        """A yes or no from the user; the live table makes room for it."""
+        """A yes or no from the user; the live table makes room for it. The end of the input is a no."""
         self._live.stop()
-        answer = bool(typer.confirm(question, default=True, err=True))
+        answer = ""
+        while answer not in ("y", "yes", "n", "no"):
+            typer.echo(f"{question} [Y/n]: ", nl=False, err=True)
+            select.select([sys.stdin], [], [])  # to read at once would halt what goes on meanwhile: signs of life
+            line = sys.stdin.readline()
+            answer = line.strip().lower() or ("y" if line else "no")
         self._live = self._new_live()
         self._live.start()
-        return answer
+        return answer in ("y", "yes")
 
     def on_step(self, name: str, hosts: list[str]) -> None:
         """A component begins."""

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .locked import locked
 from .options import sudo_password
 from .style import console, myself, output, say
 
@@ -31,6 +32,7 @@ class Wanted:
     yes: bool = False
     as_json: bool = False
     ask_sudo_password: bool = False
+    break_lock: bool = False
 
 
 def restore(inventory: str | None, wanted: Wanted) -> None:
@@ -44,7 +46,8 @@ def restore(inventory: str | None, wanted: Wanted) -> None:
     name = backup_name(wanted.backup) if wanted.backup else None
     if wanted.into is not None:
         new_database(stack, wanted.into)
-    with connected(stack, wanted.ask_sudo_password, poolers=wanted.replace) as (host, poolers):
+    what = f"restore {name} --replace" if wanted.replace else ""
+    with connected(stack, wanted.ask_sudo_password, what, wanted.break_lock) as (host, poolers, guard):
         if wanted.upload:
             _upload(host, wanted)
         elif wanted.check:
@@ -52,7 +55,7 @@ def restore(inventory: str | None, wanted: Wanted) -> None:
         elif wanted.into is not None and name:
             _into(host, name, wanted)
         elif wanted.replace and name:
-            _replace(stack, host, poolers, name, wanted)
+            _replace(stack, host, poolers, name, wanted, guard)
         else:
             _list(host, wanted)
 
@@ -68,7 +71,7 @@ def backup(inventory: str | None, target: Path | None, *, plain: bool, as_json: 
         raise InventoryError("--plain: says how a copy is written. Name a file for it: --download FILE")
     if target and (target.is_dir() or not target.absolute().parent.is_dir()):
         raise InventoryError(f"--download: {target} is no file in a folder that exists. Name one")
-    with connected(stack, ask_sudo_password) as (host, _):
+    with connected(stack, ask_sudo_password) as (host, _, _):
         made = host.make()
         say(f"{host.session.name}: backup {made.name}, {_size(made.size)}")
         written = download(host, made.name, target, plain=plain) if target else 0
@@ -81,17 +84,24 @@ def backup(inventory: str | None, target: Path | None, *, plain: bool, as_json: 
 
 @contextmanager
 def connected(
-    stack: "Inventory", ask_sudo_password: bool, *, poolers: bool = False
-) -> Iterator[tuple["BackupHost", dict[str, "Session"]]]:
-    """The database host, and with ``poolers`` the hosts that run PgBouncer, connected."""
+    stack: "Inventory", ask_sudo_password: bool, change: str = "", break_lock: bool = False
+) -> Iterator[tuple["BackupHost", dict[str, "Session"], Callable[[str], None]]]:
+    """The database host, connected. For a ``change`` of the live database, which other runs are told, the hosts that
+    run PgBouncer too, all of them locked, and what is to be called before each step of it."""
     from roadbed.engine.backups import BackupHost, database_host
     from roadbed.engine.fleet import Fleet
 
     name = database_host(stack)
-    with_pooler = stack.with_role("pooler") if poolers else []
-    with Fleet(stack, sudo_password=sudo_password(ask_sudo_password)) as fleet:
-        fleet.connect(dict.fromkeys([name, *with_pooler]))
-        yield BackupHost(stack, fleet.session(name)), {pooler: fleet.session(pooler) for pooler in with_pooler}
+    with_pooler = stack.with_role("pooler") if change else []
+    names = list(dict.fromkeys([name, *with_pooler]))
+    with (
+        Fleet(stack, sudo_password=sudo_password(ask_sudo_password)) as fleet,
+        locked(fleet, names, change, lock=bool(change), break_lock=break_lock) as mine,
+    ):
+        fleet.connect(names, opened=mine.opened)
+        mine.take()
+        poolers = {pooler: fleet.session(pooler) for pooler in with_pooler}
+        yield BackupHost(stack, fleet.session(name)), poolers, mine.begins
 
 
 def _only_one(wanted: Wanted) -> None:
@@ -151,7 +161,14 @@ def _into(host: "BackupHost", name: str, wanted: Wanted) -> None:
         output(json.dumps({"host": host.session.name, **asdict(restored), "database": wanted.into}, indent=1))
 
 
-def _replace(stack: "Inventory", host: "BackupHost", poolers: dict[str, "Session"], name: str, wanted: Wanted) -> None:
+def _replace(
+    stack: "Inventory",
+    host: "BackupHost",
+    poolers: dict[str, "Session"],
+    name: str,
+    wanted: Wanted,
+    guard: Callable[[str], None],
+) -> None:
     from roadbed.engine.errors import Refused
     from roadbed.engine.replace import replace
 
@@ -161,7 +178,7 @@ def _replace(stack: "Inventory", host: "BackupHost", poolers: dict[str, "Session
         say("What was written since then is no longer in it. The present database is kept under another name.")
         if not typer.confirm("Replace it?", default=False, err=True):
             raise Refused("Nothing was changed")
-    done = replace(host, poolers, name, stack.pgbouncer.query_wait, say)
+    done = replace(host, poolers, name, stack.pgbouncer.query_wait, say, guard)
     for note in done.notes:
         say(f"  ! {note}")
     say(f"{host.session.name}: {host.database} is backup {name}; clients were kept out for {done.seconds:.2f} s")

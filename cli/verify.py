@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,18 +56,13 @@ def run(
         for error in fleet.failures.values():
             say(f"  ! {error}")
         phase = phase or recorded(fleet.facts.values()) or "phase1"
-        manifest = _manifest(fleet)
+        manifest = live_manifest(fleet)
         driver = chosen_driver(stack.app.database.driver, manifest.get("database_driver"))
         contexts = {
             name: Context(stack, phase, name, fleet.facts, secret, builds, driver, manifest) for name in fleet.facts
         }
         verification = Verification(fleet, contexts, verbose, disruptive)
-        words = [*modules, "-q", "-c", "/dev/null", f"--rootdir={folder}", "-p", "no:cacheprovider"]
-        words += ["--import-mode=importlib", "--tb=short", "--no-header"]
-        words += [f"--junitxml={junit.resolve()}"] if junit else []
-        chatter = io.StringIO()
-        with contextlib.redirect_stdout(chatter):
-            code = pytest.main(words, plugins=[verification])
+        code, chatter = perform(verification, modules, [f"--junitxml={junit.resolve()}"] if junit else [])
     took = time.monotonic() - started
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         if fleet.failures:
@@ -74,7 +70,7 @@ def run(
         way = "" if disruptive else ". Some checks run with --disruptive alone"
         raise InventoryError(f"--only: nothing of {only} applies to this stack at {phase}{way}")
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise VerificationFailed(f"the checks could not run:\n{chatter.getvalue()}")
+        raise VerificationFailed(f"the checks could not run:\n{chatter}")
     _summarise(verification, took)
     if as_json:
         failures = {name: str(error) for name, error in fleet.failures.items()}
@@ -90,6 +86,19 @@ def run(
         raise VerificationFailed(f"{len(bad)} of {len(verification.results)} checks do not hold")
 
 
+def perform(verification: "Verification", modules: list[str], options: Iterable[str] = ()) -> tuple[int, str]:
+    """Runs the checks in some files; returns pytest's exit code and what it printed."""
+    import pytest
+
+    folder = Path(modules[0]) if Path(modules[0]).is_dir() else Path(modules[0]).parent
+    words = [*modules, "-q", "-c", "/dev/null", f"--rootdir={folder}", "-p", "no:cacheprovider"]
+    words += ["--import-mode=importlib", "--tb=short", "--no-header", *options]
+    chatter = io.StringIO()
+    with contextlib.redirect_stdout(chatter):
+        code = pytest.main(words, plugins=[verification])
+    return code, chatter.getvalue()
+
+
 def _modules(folder: Path, only: str | None) -> list[str]:
     """The files of checks to run. Raises InventoryError for a name that has none."""
     from roadbed.engine.errors import InventoryError
@@ -103,7 +112,7 @@ def _modules(folder: Path, only: str | None) -> list[str]:
     return [str(folder / f"test_{name}.py") for name in names]
 
 
-def _manifest(fleet: "Fleet") -> dict[str, Any]:
+def live_manifest(fleet: "Fleet") -> dict[str, Any]:
     """The manifest of the release that the first app host serves; empty where there is none yet."""
     app = fleet.inventory.app
     for name in fleet.inventory.with_role("app"):

@@ -9,12 +9,14 @@ from pyinfra import context
 from pyinfra.api.operation import operation
 from pyinfra.operations import apt, files
 
+from . import skew
 from .cdn import CdnSettings, ImagesSettings, stop_margin
 from .environment import CONTROL, environment, environment_file
 from .files import DAEMON_RELOAD, settle, write_file, write_template
 from .hooks import HooksSettings, one_command
 from .model import Settings
 from .render import render
+from .source import GitSource, git_source
 from .system import UnitState
 
 if TYPE_CHECKING:
@@ -60,11 +62,26 @@ class DatabaseSettings(Settings):
     )
 
 
+class RolloutSettings(Settings):
+    """How a new release comes to the hosts."""
+
+    batch: int | Literal["all"] = Field("all", description="App hosts that start instances at the same time.")
+
+    @field_validator("batch")
+    @classmethod
+    def _at_least_one(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{value} is below 1. Write a number of hosts, or all")
+        return value
+
+
 class AppSettings(Settings):
     """The Next.js project and how it runs."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Name of the services, the user and the folders.")
-    source: str = Field(description="Project folder (relative to the inventory), or a built release file (.tar.gz).")
+    source: str = Field(
+        description="Project folder (relative to the inventory), git URL#ref:folder, or a built release file (.tar.gz)."
+    )
     domain: str = Field(description="Public host name.")
     aliases: tuple[str, ...] = Field((), description="More public host names, redirected to domain.")
     replicas: int | Literal["auto"] = Field("auto", description="Instances on each app host; auto: from CPU and RAM.")
@@ -83,6 +100,13 @@ class AppSettings(Settings):
     streaming: str | None = Field(None, pattern=r"^/", description="Path of a page that streams, for the checks.")
     drain: int = Field(30, ge=1, le=600, description="Longest request in seconds that a stopping instance finishes.")
     keep: int = Field(3, ge=2, le=20, description="Releases kept on each host.")
+    skew: int = Field(
+        1800,
+        ge=0,
+        le=86400,
+        description="Seconds in which open pages of the last release are still served by it. 0: none.",
+    )
+    rollout: RolloutSettings = Field(RolloutSettings(), description="How a new release comes to the hosts.")
 
     @model_validator(mode="after")
     def _environment(self) -> Self:
@@ -98,6 +122,12 @@ class AppSettings(Settings):
         if self.port + len(SLOTS) * MAX_REPLICAS > 65536:
             raise ValueError(f"port: {self.port} leaves no room for {len(SLOTS) * MAX_REPLICAS} ports. Lower it")
         return self
+
+    @field_validator("source")
+    @classmethod
+    def _source(cls, value: str) -> str:
+        git_source(value)
+        return value
 
     @field_validator("name")
     @classmethod
@@ -127,6 +157,11 @@ class AppSettings(Settings):
         return value
 
     @property
+    def git(self) -> GitSource | None:
+        """The repository that ``source`` names; None for a path."""
+        return git_source(self.source)
+
+    @property
     def root(self) -> str:
         """Folder of the app on a host: releases/<id> and current."""
         return f"/srv/{self.name}"
@@ -135,6 +170,11 @@ class AppSettings(Settings):
     def route(self) -> str:
         """Folder of the flag files by which nginx chooses a slot; root writes, www-data reads."""
         return f"/var/lib/roadbed/{self.name}/route"
+
+    @property
+    def skewed(self) -> str:
+        """Folder on an app host: a file for each slot whose instance 0 is kept, with the time since when."""
+        return f"/var/lib/roadbed/{self.name}/skew"
 
     @property
     def migrated(self) -> str:
@@ -205,3 +245,4 @@ def deploy(ctx: "Context") -> None:
     )
     settle(name="Have systemd read its units", debt=DAEMON_RELOAD)
     start_target(name=f"Start {app.name}.target now and at boot", target=f"{app.name}.target")
+    skew.stop_in_time(ctx)

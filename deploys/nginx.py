@@ -9,11 +9,12 @@ from pyinfra import context
 from pyinfra.api.facts import FactBase
 from pyinfra.operations import apt, files, systemd
 
-from . import edge
+from . import access_log, canary, edge, maintenance, skew
 from .app import SLOTS
 from .certificates import AUTHORITY, DEPLOY_HOOK, SITE, WEBROOT, TlsSettings, acme, own_files, read_pem, self_signed
 from .environment import app_address
 from .files import DAEMON_RELOAD, settle, write_file, write_template
+from .maintenance import MaintenanceSettings
 from .model import Settings
 from .nginx_reload import RELOAD
 
@@ -25,6 +26,8 @@ NEEDS = ("base", "app")
 CONFIG = "/etc/nginx/nginx.conf"
 DROP_IN = "/etc/systemd/system/nginx.service.d/roadbed.conf"
 CERTBOT_DROP_IN = "/etc/systemd/system/certbot.service.d/roadbed.conf"
+DRAIN = "/run/roadbed/drain"
+"""Flag file: while it is there, nginx keeps no connection to the app after an answer. See releases/drain.py."""
 UNAVAILABLE = "/usr/local/share/roadbed/unavailable.html"
 RESTART = "nginx-restart"
 """Debt of a changed sandbox: a reload does not apply it."""
@@ -33,32 +36,6 @@ VERSIONS = {"jammy": (1, 18), "bookworm": (1, 22), "noble": (1, 24)}
 CONNECT_SECONDS, ALONE_CONNECT_SECONDS = 1, 3
 """Longest wait for a connection. A lost packet is sent again after 1 s (RFC 6298): where there is another host,
 asking that one is as quick; where there is none, one packet must not cost the request."""
-LOG_FIELDS = {
-    "time": "$time_iso8601",
-    "request_id": "$roadbed_request_id",
-    "client": "$remote_addr",
-    "method": "$request_method",
-    "scheme": "$scheme",
-    "host": "$host",
-    "path": "$roadbed_path",
-    "protocol": "$server_protocol",
-    "encoding": "$sent_http_content_encoding",
-    "referer": "$roadbed_referer",
-    "user_agent": "$http_user_agent",
-    "upstream": "$upstream_addr",
-    "upstream_status": "$upstream_status",
-    "upstream_connect_time": "$upstream_connect_time",
-    "upstream_header_time": "$upstream_header_time",
-    "upstream_response_time": "$upstream_response_time",
-    "group": "$roadbed_upstream",
-    "release": "$upstream_http_x_roadbed_release",
-    "instance": "$upstream_http_x_roadbed_instance",
-    "cache": "$upstream_http_x_nextjs_cache",
-    "edge": "$upstream_cache_status",
-    "tls": "$ssl_protocol",
-}
-"""Access log: names and variables written as JSON strings. Queries are left out: they carry tokens."""
-LOG_NUMBERS = {"status": "$status", "bytes": "$bytes_sent", "seconds": "$request_time", "received": "$request_length"}
 
 
 class LimitSettings(Settings):
@@ -81,6 +58,9 @@ class NginxSettings(Settings):
         (), description="Networks whose X-Forwarded-For is believed: CDN, balancer."
     )
     limits: LimitSettings = Field(LimitSettings(), description="What one client address may do.")
+    maintenance: MaintenanceSettings = Field(
+        MaintenanceSettings(), description="What visitors see while maintenance is on."
+    )
     brotli: bool = Field(True, description="Compress with brotli too, where Debian has the module.")
     public_from_disk: bool = Field(True, description="Serve the release's public files without asking the app.")
     debug_headers: bool = Field(False, description="Show clients X-Roadbed-Release and X-Roadbed-Instance.")
@@ -126,18 +106,17 @@ def encodings(ctx: "Context") -> tuple[str, ...]:
 
 
 def upstreams(ctx: "Context") -> dict[str, list[str]]:
-    """Upstream groups and their servers: all instances of each slot, and of each slot the old instances.
+    """Upstream groups and their servers: all instances of each slot, and the groups for kept releases (skew.py).
 
-    The groups are fixed, so a rollout never edits nginx. ``<name>_<slot>_old`` has instance 0 of every
-    app host: the one that outlives its release for the pages that name it.
+    The groups are fixed, so a rollout never edits nginx.
     """
-    app, groups = ctx.inventory.app, {}
+    app, slots, first = ctx.inventory.app, {}, {}
     for slot in SLOTS:
         ports = {host: app.ports(slot, ctx.sizing(host).replicas) for host in ctx.app_hosts()}
         servers = {host: [_server(app_address(ctx, host), port) for port in ports[host]] for host in ports}
-        groups[f"{app.name}_{slot}"] = [server for host in servers for server in servers[host]]
-        groups[f"{app.name}_{slot}_old"] = [servers[host][0] for host in servers]
-    return groups
+        slots[slot] = [server for host in servers for server in servers[host]]
+        first[slot] = [servers[host][0] for host in servers]
+    return {f"{app.name}_{slot}": slots[slot] for slot in SLOTS} | skew.upstreams(app.name, slots, first)
 
 
 def _server(address: str, port: int) -> str:
@@ -158,12 +137,15 @@ def values(ctx: "Context", ipv6: bool, resolvers: Sequence[str] = ()) -> dict[st
         "site": SITE,
         "webroot": WEBROOT,
         "unavailable": UNAVAILABLE,
+        "drain": DRAIN,
         "addresses": ["", "[::]:"] if ipv6 else [""],
         "http2_directive": version >= (1, 26),
         "reject_handshake": version >= (1, 20),
         "peers": [_server(peer, 80) for peer in peers],
-        "log_fields": LOG_FIELDS,
-        "log_numbers": LOG_NUMBERS,
+        "log_fields": access_log.FIELDS,
+        "log_numbers": access_log.NUMBERS,
+        "share": canary.VALUES,
+        "maintenance": maintenance.values(inventory.nginx.maintenance),
     }
 
 
@@ -183,11 +165,13 @@ def deploy(ctx: "Context") -> None:
     _first_certificate(ctx)
 
     write_template("nginx", UNAVAILABLE, ctx)
+    maintenance.write_page(ctx)
     write_template("nginx", DROP_IN, ctx, debts=(DAEMON_RELOAD, RESTART))
     rest = values(ctx, context.host.get_fact(HasIPv6), edge.name_servers(ctx))
     write_template("nginx", CONFIG, ctx, values=rest, validate="nginx -t -q -c {file}", debts=("nginx",))
     settle(name="Have systemd read its units", debt=DAEMON_RELOAD)
     systemd.service(name="Start nginx now and at boot", service="nginx.service", running=True, enabled=True)
+    skew.remove_flags_in_time(ctx)
     answers = f"curl -ksS -o /dev/null -m 5 --resolve {app.domain}:443:127.0.0.1 https://{app.domain}/.roadbed/unavailable.html"
     settle(
         name="Restart nginx in its new sandbox",

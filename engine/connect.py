@@ -1,7 +1,7 @@
 """Open one SSH connection: socket options, strict host keys, and errors that say what to do."""
 
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import paramiko
@@ -137,7 +137,8 @@ def _jump(inventory: Inventory, name: str, known: KnownHosts) -> paramiko.Channe
     close = channel.close
 
     def close_both() -> None:
-        close()
+        with suppress(OSError, EOFError, paramiko.SSHException):  # the way may have ended first
+            close()
         client.close()
 
     channel.close = close_both  # type: ignore[method-assign]  # the first hop ends with the second

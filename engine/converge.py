@@ -11,7 +11,7 @@ places of it, by exceptions (pyinfra/api/arguments.py, host.py), which was a thi
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType, SimpleNamespace
@@ -66,15 +66,18 @@ class Run:
     failed: dict[str, RoadbedError] = field(default_factory=dict)
     lost: dict[str, set[str]] = field(default_factory=dict)
     """Component -> hosts on which it is not in place after this run."""
+    guard: Callable[[str], None] = lambda _: None
+    """Called with the name of each step and stage before it begins; raises Refused when the lock is lost."""
 
     def execute(self, steps: list[Step]) -> None:
-        """Runs the steps in order; never raises for a failed host: see ``failed``."""
+        """Runs the steps in order; never raises for a failed host: see ``failed``. Raises what ``guard`` raises."""
         inventory = self.fleet.inventory
         self.failed.update(self.fleet.failures)
         for name, error in self.fleet.failures.items():
             self.report.operation(name, "connect", "Connect", "failed", detail=str(error))
         self._start_pyinfra()
         for step in steps:
+            self.guard(step.name)
             members = [host for host in inventory.with_role(*step.roles) if host in self.hosts_in_play]
             blocked = {host: reason for host in members if (reason := self._blocked(step, host))}
             ready = [host for host in members if host not in blocked]

@@ -28,14 +28,22 @@ class Fleet:
         self.failures: dict[str, RoadbedError] = {}
         self._sudo_password = sudo_password
 
-    def connect(self, names: Iterable[str] | None = None, *, ahead: Container[str] = ()) -> None:
+    def connect(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        ahead: Container[str] = (),
+        opened: Callable[[Session, str], None] = lambda session, name: None,
+    ) -> None:
         """Connects to the hosts at the same time and reads their facts. Never raises for one host: see ``failures``.
 
-        The hosts in ``ahead`` are asked in the same round trip what the last run asked them.
+        The hosts in ``ahead`` are asked in the same round trip what the last run asked them. ``opened`` is called
+        for each host before it is asked anything.
         """
 
         def one(name: str) -> tuple[Session, HostFacts]:
             session = self._open(name)
+            opened(session, name)
             if name in ahead:
                 session.answers.expect(list_path(self.inventory.path, name))
             return session, read_facts(session)
@@ -45,6 +53,13 @@ class Fleet:
                 self.failures[name] = answer
             else:
                 self.sessions[name], self.facts[name] = answer
+
+    def reconnect(self, name: str) -> Session:
+        """A new connection to a host that was rebooted, in the place of the old one. Raises HostUnreachable."""
+        if old := self.sessions.pop(name, None):
+            old.close()
+        self.sessions[name] = self._open(name)
+        return self.sessions[name]
 
     def set_aside(self, names: Iterable[str]) -> None:
         """Ends the connections to all other hosts than ``names``; what was learnt of them stays, as facts."""

@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from roadbed.deploys.app import AppSettings
 from roadbed.deploys.base import BaseSettings
+from roadbed.deploys.build import BuildSettings
 from roadbed.deploys.edge import EdgeSettings
 from roadbed.deploys.firewall import FirewallSettings
 from roadbed.deploys.health import HealthSettings
@@ -74,6 +75,7 @@ class Inventory(Settings):
     """One stack. Read once, frozen, and shared by deploys, templates, checks and rehearsals."""
 
     app: AppSettings = Field(description="The Next.js project and how it runs.")
+    build: BuildSettings = Field(BuildSettings(), description="Where a release is built.")
     ssh: SshSettings = Field(SshSettings(), description="How the hosts are reached.")
     hosts: Annotated[dict[str, Host], Field(min_length=1, description="The machines by name.")]
     base: BaseSettings = Field(BaseSettings(), description="The operating system.")
@@ -98,9 +100,21 @@ class Inventory(Settings):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        problems = list(_duplicates(self.hosts)) + list(_unfilled(self.hosts))
+        problems = list(_duplicates(self.hosts)) + list(_unfilled(self.hosts, self.build.host))
         if not self.redis.external:
             problems += _cache_group({name: self.hosts[name] for name in self.with_role("cache")})
+        hooks = {"before_build": self.app.hooks.before_build, "after_build": self.app.hooks.after_build}
+        problems += [
+            f"app/hooks/{name}: runs on this machine, and build/host says that {self.build.host} builds. Remove one"
+            for name, command in hooks.items()
+            if command and self.build.host
+        ]
+        for hook in ("before_build", "after_build") if self.build.host else ():
+            if getattr(self.app.hooks, hook):
+                problems.append(
+                    f"app/hooks/{hook}: runs on this machine, and build/host builds elsewhere. Make it a part of the "
+                    "build script in package.json, or remove build/host"
+                )
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -114,8 +128,16 @@ class Inventory(Settings):
 
     @property
     def source(self) -> Path:
-        """Where ``app.source`` is: the project's folder, or a release file."""
+        """Where ``app.source`` is on this machine: the project's folder, or a release file.
+
+        Of a git repository it is not known before that was asked: see ``releases/checkout.py``.
+        """
         return (self.path.parent / Path(self.app.source).expanduser()).resolve()
+
+    def with_source(self, source: str) -> Self:
+        """The same stack with another ``app.source``. Raises ValueError for one that is not valid."""
+        app = AppSettings.model_validate({**self.app.model_dump(), "source": source})
+        return self.model_copy(update={"app": app})
 
     @property
     def name(self) -> str:
@@ -152,7 +174,10 @@ def _duplicates(hosts: dict[str, Host]) -> list[str]:
     return problems
 
 
-def _unfilled(hosts: dict[str, Host]) -> list[str]:
+def _unfilled(hosts: dict[str, Host], builder: str | None) -> list[str]:
+    """Roles that nobody has, and hosts without one; a host may do nothing but build."""
+    if builder is not None and builder not in hosts:
+        return [f"build/host: there is no host {builder}. Hosts: {', '.join(hosts)}"]
     have = {role for host in hosts.values() for role in host.roles}
     problems = [
         f"hosts: no host has the role {role}. Add it to the roles of a host"
@@ -160,7 +185,9 @@ def _unfilled(hosts: dict[str, Host]) -> list[str]:
         if role not in have
     ]
     idle = [
-        f"hosts/{name}/roles: has no role. Roles: {', '.join(ROLES)}" for name, host in hosts.items() if not host.roles
+        f"hosts/{name}/roles: has no role. Roles: {', '.join(ROLES)}"
+        for name, host in hosts.items()
+        if not host.roles and name != builder
     ]
     return idle or problems
 

@@ -45,14 +45,21 @@ class Replaced:
 
 
 def replace(
-    host: BackupHost, poolers: dict[str, Session], name: str, query_wait: int, say: Callable[[str], None]
+    host: BackupHost,
+    poolers: dict[str, Session],
+    name: str,
+    query_wait: int,
+    say: Callable[[str], None],
+    guard: Callable[[str], None] = lambda _: None,
 ) -> Replaced:
     """Makes a backup of what is there, restores ``name`` beside it, compares, and swaps the two by their names.
 
-    ``query_wait`` is the longest that PgBouncer lets a query wait, in seconds. Raises what ``BackupHost``
+    ``query_wait`` is the longest that PgBouncer lets a query wait, in seconds. ``guard`` is called before each step,
+    with its name, and raises Refused when the lock of this run is lost. Raises what ``BackupHost``
     raises, or OperationFailed when the swap was refused; the live database is as it was then.
     """
     host.find(name)
+    guard("Make a backup of the present state")
     host.hold(name)
     fresh = host.make()
     say(f"backup of the present state: {fresh.name}")
@@ -61,6 +68,7 @@ def replace(
     restored = host.restore(name, scratch)
     say(f"restored {restored.tables} tables, {restored.rows} rows in {restored.seconds:.1f} s, as they were")
     try:
+        guard("Swap the databases")
         with paused(poolers, host.database, query_wait) as notes:
             seconds = _swap(host, scratch, former)
     except RoadbedError:

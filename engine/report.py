@@ -3,7 +3,7 @@
 import threading
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Status = Literal["changed", "unchanged", "failed", "skipped"]
 
@@ -20,22 +20,35 @@ class OperationRecord:
     detail: str = ""
 
 
+class Watcher(Protocol):
+    """One that is told what a report is told, such as the journal of a run (``journal.py``)."""
+
+    def step(self, name: str, hosts: list[str]) -> None: ...
+    def step_ended(self, name: str, seconds: float) -> None: ...
+    def operation(self, record: OperationRecord) -> None: ...
+
+
 @dataclass
 class Report:
     """Collects the records of one run. Subclasses show them while they arrive (``cli/progress.py``)."""
 
     operations: list[OperationRecord] = field(default_factory=list)
     steps: list[tuple[str, float]] = field(default_factory=list)
+    watchers: list[Watcher] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def step(self, name: str, hosts: list[str]) -> None:
         """A component begins on these hosts."""
         self._started = time.monotonic()
+        for watcher in self.watchers:
+            watcher.step(name, hosts)
         self.on_step(name, hosts)
 
     def step_ended(self, name: str) -> None:
         """The component that began last has ended on every host."""
         self.steps.append((name, time.monotonic() - self._started))
+        for watcher in self.watchers:
+            watcher.step_ended(*self.steps[-1])
 
     def operation(
         self, host: str, component: str, name: str, status: Status, seconds: float = 0.0, detail: str = ""
@@ -44,6 +57,8 @@ class Report:
         record = OperationRecord(host, component, name, status, seconds, detail)
         with self._lock:
             self.operations.append(record)
+        for watcher in self.watchers:
+            watcher.operation(record)
         self.on_operation(record)
 
     def progress(self, host: str, text: str) -> None:

@@ -44,8 +44,7 @@ class Session:
         self._sudo_password = sudo_password
         self._lock = threading.RLock()
         self._channel: paramiko.Channel | None = None
-        self._buffer = b""
-        self._count = 0
+        self._buffer, self._count = b"", 0
         self._secret = secrets.token_hex(8)  # so that nothing a command prints is taken for the end of its output
         self.lost = False
         """Whether the connection broke, and no shell was opened since."""
@@ -165,9 +164,10 @@ class Session:
                 raise OperationFailed(f"{self.name}: {remote} was not written: {said.decode(errors='replace').strip()}")
         channel.close()
 
-    def start(self, command: str) -> paramiko.Channel:
-        """A channel of its own on which ``command`` runs as root, for what goes or comes in a stream."""
-        self.answers.forget()
+    def start(self, command: str, *, forget: bool = True) -> paramiko.Channel:
+        """A channel of its own on which ``command`` runs as root, for a stream. Not ``forget``: it changes nothing."""
+        if forget:
+            self.answers.forget()
         channel = self._open_channel()
         channel.settimeout(UPLOAD_SECONDS)
         with self._broken_is_unreachable():

@@ -2,10 +2,11 @@
 
 import fcntl
 import gzip
+import io
 import os
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -48,8 +49,10 @@ class Artefact:
         """SHA-256 over the hashes of the files: two hosts with the same digest have the same release."""
         return sha256(self.manifest.sums(public_only=public_only).encode()).hexdigest()
 
-    def write_archive(self, output: BinaryIO, paths: Iterable[str] | None = None) -> None:
-        """Writes the release, or only the files in ``paths``, as tar.gz.
+    def write_archive(
+        self, output: BinaryIO, paths: Iterable[str] | None = None, extra: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Writes the release, or only the files in ``paths``, as tar.gz; ``extra`` are more files (path -> content).
 
         The same release always gives the same bytes: sorted names, owner 0, and the time of the
         build as the time of every file. (Not 0: nginx makes an ETag from time and size, and
@@ -60,6 +63,10 @@ class Artefact:
             gzip.GzipFile(filename="", mode="wb", fileobj=output, compresslevel=6, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive,
         ):
+            for path, content in sorted((extra or {}).items()):
+                info = tarfile.TarInfo(path)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
             for path in sorted(everything if paths is None else set(paths)):
                 self._add(archive, path)
 
@@ -78,10 +85,18 @@ class Artefact:
             archive.addfile(info, data)
 
 
+def complete(tree: Path, manifest: Manifest) -> Artefact:
+    """Writes the manifest and the hashes into ``tree``, at once or not at all."""
+    for name, text in ((SUMS, manifest.sums()), (MANIFEST, manifest.model_dump_json(indent=1) + "\n")):
+        partial = tree / f"{name}.new"
+        partial.write_text(text)
+        partial.replace(tree / name)
+    return Artefact(tree, manifest)
+
+
 def save(tree: Path, manifest: Manifest) -> Artefact:
-    """Writes the manifest and the hashes into ``tree`` and moves it to the release cache."""
-    (tree / SUMS).write_text(manifest.sums())
-    (tree / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+    """Completes ``tree`` and moves it to the release cache."""
+    complete(tree, manifest)
     place = cache.release_folder(manifest.app) / manifest.release
     if place.exists():
         cache.remove_tree(place)

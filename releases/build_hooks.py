@@ -7,7 +7,7 @@ from roadbed.deploys.hooks import Hook
 from roadbed.engine.errors import RoadbedError
 from roadbed.engine.inventory import Inventory
 
-from . import next_build, source
+from . import next_build
 from .command import BuildFailed
 from .hook_process import HookFailed
 from .hooks import Facts, Hooks, reason
@@ -65,5 +65,5 @@ class BuildHooks:
             self._job.say(f"warning: app/hooks/on_failure: `{command}` {failed}")
 
     def _facts(self, why: str = "") -> Facts:
-        commit = source.git_state(self._job.project.root).commit or ""
+        commit = self._job.git(self._job.project.root).commit or ""
         return self._hooks.facts("build", release=self._release, commit=commit, reason=why)

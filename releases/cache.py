@@ -24,15 +24,22 @@ def release_folder(app: str) -> Path:
     return _private(cache_root() / "releases" / app)
 
 
+def mirror_folder(name: str) -> Path:
+    """Mirror of a git repository, and what was checked out of it. Private to the user, as a repository may be."""
+    return _private(cache_root() / "git" / name)
+
+
 @contextmanager
-def alone(work: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """One user of the build folder ``work`` at a time on this machine; a second one waits."""
+def alone(
+    work: Path, say: Callable[[str], None], waiting: str = "Waiting for another build of this app to end"
+) -> Iterator[None]:
+    """One user of the folder ``work`` at a time on this machine; a second one waits, and is told so."""
     descriptor = os.open(work / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Waiting for another build of this app to end")
+            say(waiting)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

@@ -1,14 +1,18 @@
 """Run a command of a build: low priority, output to a private log, its end shown on failure."""
 
 import os
-import signal
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from roadbed.engine.errors import OperationFailed
 
 TAIL = 20
 """Lines of the log that an error shows."""
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
+ENDING = 30
+"""Seconds within which a command that was told to end has ended: it gets SIGKILL after 5."""
 
 
 class BuildFailed(OperationFailed):
@@ -53,34 +57,37 @@ def run(
 def call(command: list[str], *, folder: Path, env: dict[str, str], log: BuildLog, title: str) -> int:
     """Runs ``command`` in ``folder`` with exactly ``env``, at low priority, to its end; returns its exit code.
 
-    ``title`` is how the user knows the command. When interrupted, the command and all it has started
-    end too.
+    ``title`` is how the user knows the command. All it has started ends with it, and with this process,
+    also when that is killed (``supervisor.py``).
     """
     with log.path.open("ab") as output:
         output.write(f"$ {title}\n".encode())
         output.flush()
-        process = subprocess.Popen(
-            ["nice", "-n", "10", *command],
-            cwd=folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        watched, held = os.pipe()
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(SUPERVISOR), str(watched), *_modest(), *command],
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(watched,),
+            )
+        except BaseException:
+            os.close(held)
+            raise
+        finally:
+            os.close(watched)
         try:
             return process.wait()
-        except BaseException:
-            _end(process)
-            raise
+        finally:
+            os.close(held)  # ends what still runs
+            process.wait(timeout=ENDING)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    try:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    except ProcessLookupError:
-        process.wait()
+def _modest() -> list[str]:
+    """Words before a command: the desktop, or the site on a serving machine, has the CPU and the disk first."""
+    ionice = shutil.which("ionice") if sys.platform == "linux" else None
+    return ["nice", "-n", "10", *([ionice, "-c", "best-effort", "-n", "7"] if ionice else [])]

@@ -74,14 +74,17 @@ def driver_of(inventory: "Inventory") -> Detected:
 
     None, with the reason, when the project is not here: a stack can be looked at without it.
     """
-    from .project import detect
+    from .checkout import known, read
 
+    absent = Detected(None, f"{inventory.app.source} is not here or cannot be read")
     try:
-        if inventory.source.is_dir():
-            return detect_driver(detect(inventory.source, allow_vulnerable=True))
-        return Detected(_in_archive(inventory.source))
+        if (place := known(inventory)) is None:
+            return absent
+        if place.is_release:
+            return Detected(_in_archive(place.path))
+        return detect_driver(read(inventory, place, allow_vulnerable=True))
     except (RoadbedError, OSError, ValueError, tarfile.TarError):
-        return Detected(None, f"{inventory.app.source} is not here or cannot be read")
+        return absent
 
 
 def _in_archive(file: Path) -> Driver | None:

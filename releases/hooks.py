@@ -6,15 +6,14 @@ own folder, or in the inventory's when the release is a file. None of them is pa
 nothing anew.
 """
 
-import getpass
 import os
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from roadbed.deploys.hooks import Hook
 from roadbed.engine.inventory import Inventory
+from roadbed.engine.owner import owner
 
 from . import cache
 from .hook_process import HookFailed, perform
@@ -46,15 +45,6 @@ class Facts:
         """As environment variables."""
         values = {f"ROADBED_{name.upper()}": value for name, value in asdict(self).items()}
         return {**values, "ROADBED_HOOK": hook}
-
-
-def owner() -> str:
-    """Who runs this: user@machine."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
 
 
 class Hooks:

@@ -13,8 +13,9 @@ from . import cache, runtime_files, source, versions
 from .build_env import build_settings
 from .manifest import this_platform
 from .project import Project
+from .source import GitState
 
-FORMAT = "3"
+FORMAT = "4"
 """Part of the source hash: raised when the tree of a release changes, so that it is built anew."""
 
 
@@ -37,7 +38,8 @@ class Job:
     ``asset_prefix`` the URL that browsers load assets from.
 
     ``depends`` is what ``source_hash`` covers beside the files. ``work`` is the folder of the app's builds;
-    ``say`` is told what goes on.
+    ``say`` is told what goes on; ``platform`` is that of the machine that builds; ``git`` tells the commit, given
+    the project's root.
     """
 
     app: str
@@ -52,6 +54,8 @@ class Job:
     asset_prefix: str | None
     work: Path
     say: Callable[[str], None]
+    platform: str
+    git: Callable[[Path], GitState] = source.git_state
 
     @property
     def version(self) -> versions.Version:
@@ -79,19 +83,28 @@ class Job:
         return self.work / "source.hash"
 
 
-def make_job(app: AppSettings, project: Project, toolchain: Toolchain, key: bytes, say: Callable[[str], None]) -> Job:
-    """Reads the source and hashes what a build of it depends on."""
+def make_job(
+    app: AppSettings,
+    project: Project,
+    toolchain: Toolchain,
+    key: bytes,
+    say: Callable[[str], None],
+    git: Callable[[Path], GitState] = source.git_state,
+    *,
+    platform: str | None = None,
+) -> Job:
+    """Reads the source and hashes what a build of it depends on; ``platform`` is that of the machine that builds."""
     for name in source.local_env_files(project.path):
         say(f"{name} stays behind: it is for development. Use app/env, or `provision secrets set`")
     files, env = source.files_of(project.root), build_settings(app.env)
-    node = toolchain.build.version
+    node, platform = toolchain.build.version, platform or this_platform()
     also = {
         "format": FORMAT,
         "app": app.name,
         "folder": project.folder.as_posix(),
         "manager": project.manager,
         "node": node,
-        "platform": this_platform(),
+        "platform": platform,
         "runtime": runtime_files.runtime_hash(),
         "key": keys.fingerprint(key),
         "asset prefix": app.cdn.asset_prefix or "",
@@ -100,4 +113,4 @@ def make_job(app: AppSettings, project: Project, toolchain: Toolchain, key: byte
     source_hash = source.hash_of(project.root, files, also)
     work = cache.build_folder(app.name)
     prefix = app.cdn.asset_prefix
-    return Job(app.name, project, files, also, source_hash, toolchain, node, key, env, prefix, work, say)
+    return Job(app.name, project, files, also, source_hash, toolchain, node, key, env, prefix, work, say, platform, git)

@@ -39,6 +39,11 @@ class BuildInfo:
         return str(self.data["distDir"])
 
     @property
+    def project(self) -> Path:
+        """The project's folder on this machine."""
+        return self.dist.parents[len(PurePosixPath(self.dist_name).parts) - 1]
+
+    @property
     def server(self) -> str:
         """Folder of server.js inside the standalone tree; "" unless the project is part of a workspace."""
         return str(self.data["appDir"])
@@ -66,18 +71,19 @@ def find_build(project: Path) -> BuildInfo:
     return info
 
 
-def lay_out(info: BuildInfo, project: Path, tree: Path) -> list[str]:
+def lay_out(info: BuildInfo, tree: Path) -> list[str]:
     """Moves the build into ``tree`` and returns the writable folders, as paths from the root of the release.
 
     The standalone output lacks the client files and public/ (vercel/next.js#49283), so both are
-    added. What the server writes to later is set aside as a seed: a release itself never changes.
+    added. What the server writes to later is set aside as a seed: a release itself never changes. Lists of traced
+    files (``*.nft.json``) are for the build alone, and would differ with every release.
     """
     app, meta = tree / "app", tree / ".roadbed"
     shutil.move(info.dist / "standalone", app)
     server = app / info.server
     shutil.copytree(info.dist / "static", server / info.dist_name / "static", dirs_exist_ok=True)
-    if (project / "public").is_dir():
-        shutil.copytree(project / "public", server / "public", dirs_exist_ok=True)
+    if (info.project / "public").is_dir():
+        shutil.copytree(info.project / "public", server / "public", dirs_exist_ok=True)
     names = [name for name in info.data["writableDirs"] if name not in CODE]
     if len(names) < len(info.data["writableDirs"]):
         old_versions.keep_pages_in_memory(server, info.dist_name)
@@ -86,6 +92,8 @@ def lay_out(info: BuildInfo, project: Path, tree: Path) -> list[str]:
         if (tree / path).is_dir():
             (meta / "seed" / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(tree / path, meta / "seed" / path)
+    for trace in (server / info.dist_name).rglob("*.nft.json"):
+        trace.unlink()
     runtime_files.copy_server(meta / "runtime")
     _link(meta / "static", server / info.dist_name / "static")  # where nginx finds them
     (server / "public").mkdir(exist_ok=True)

@@ -43,7 +43,10 @@ class Manifest(_Frozen):
     ``guarded``: middleware, conditions on headers or a detected language decide about pages, so that not all that
     declare s-maxage may be kept. ``platform`` is that of the native modules inside. ``source_hash`` covers
     everything a build depends on: equal hash, same release. ``database_driver`` is the npm package that speaks to
-    PostgreSQL (``releases/drivers.py``), null where none was found.
+    PostgreSQL (``releases/drivers.py``), null where none was found. ``ref`` is the branch or tag that ``commit`` was
+    found by, ``repository`` the URL it came from, null for a folder on the machine that built it.
+    ``reproducible``: whether another build of the same source under the same id has the same bytes; null where nobody
+    has tried and nothing speaks against it. ``because`` says what makes them differ.
     """
 
     app: str
@@ -64,7 +67,11 @@ class Manifest(_Frozen):
     guarded: bool = False
     commit: str | None
     dirty: bool
+    ref: str | None = None
+    repository: str | None = None
     database_driver: str | None = None
+    reproducible: bool | None = None
+    because: tuple[str, ...] = ()
     routes: tuple[Route, ...]
     files: dict[str, FileEntry]
     links: dict[str, str]

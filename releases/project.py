@@ -40,14 +40,14 @@ class Project:
         return self.root / self.folder
 
 
-def detect(source: Path, *, allow_vulnerable: bool = False) -> Project:
-    """Reads the project at ``source``.
+def detect(source: Path, *, within: Path | None = None, allow_vulnerable: bool = False) -> Project:
+    """Reads the project at ``source``; what lies above ``within`` is nothing of it.
 
     Raises InventoryError when it cannot be built, and Refused when its version of Next.js is
     known to be vulnerable and ``allow_vulnerable`` is not set.
     """
     package = _package(source)
-    root, lock = _lock_file(source, package)
+    root, lock = _lock_file(source, package, within)
     manager = LOCK_FILES[lock]
     folder = source.relative_to(root)
     version = _locked_version(root / lock, folder) or package["dependencies"]["next"]
@@ -64,6 +64,7 @@ def _package(source: Path) -> dict[str, Any]:
     if not source.is_dir():
         raise InventoryError(
             f"app/source: {source} is not a folder. Write the path of the Next.js project, relative to the inventory"
+            + (f", or file://{source} for a branch or tag of a repository here" if "#" in source.name else "")
         )
     try:
         package = json.loads((source / "package.json").read_text())
@@ -76,9 +77,10 @@ def _package(source: Path) -> dict[str, Any]:
     return package
 
 
-def _lock_file(source: Path, package: dict[str, Any]) -> tuple[Path, str]:
+def _lock_file(source: Path, package: dict[str, Any], within: Path | None) -> tuple[Path, str]:
     """The folder of the lock file and its name: the project's own, or that of the workspace around it."""
-    for folder in (source, *source.parents):
+    above = [folder for folder in source.parents if within is None or folder.is_relative_to(within)]
+    for folder in (source, *above):
         if folder != source and not _is_workspace(folder):
             continue
         found = [name for name in LOCK_FILES if (folder / name).is_file()]

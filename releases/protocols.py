@@ -39,7 +39,10 @@ class Target(Protocol):
 
 
 class Run(Protocol):
-    """A converge (``engine/converge.py``). ``hosts_in_play`` are those that a limited run is about."""
+    """A converge (``engine/converge.py``). ``hosts_in_play`` are those that a limited run is about.
+
+    ``guard`` is called with the name of each stage before it begins; it raises Refused when the lock is lost.
+    """
 
     @property
     def fleet(self) -> Fleet: ...
@@ -49,6 +52,8 @@ class Run(Protocol):
     def contexts(self) -> Mapping[str, Context]: ...
     @property
     def report(self) -> Report: ...
+    @property
+    def guard(self) -> Callable[[str], None]: ...
     @property
     def dry_run(self) -> bool: ...
     @property

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from .cache import remove_tree
+from .git import outside_hooks
 
 SKIPPED_FOLDERS = frozenset({"node_modules", ".next", ".git", ".turbo", ".vercel"})
 SKIPPED_FILES = frozenset({"next-env.d.ts", ".DS_Store"})
@@ -19,10 +20,15 @@ CARRIED = (".env", ".env.production")
 
 @dataclass(frozen=True)
 class GitState:
-    """Commit that the source is at, and whether files differ from it. ``commit`` is None without git."""
+    """Commit that the source is at, and whether files differ from it. ``commit`` is None without git.
+
+    ``ref`` is the branch, or what ``app.source`` names in the repository ``repository``.
+    """
 
     commit: str | None
     dirty: bool
+    ref: str | None = None
+    repository: str | None = None
 
 
 def files_of(root: Path) -> list[Path]:
@@ -72,7 +78,8 @@ def git_state(root: Path) -> GitState:
     """The commit of ``root``; a folder outside git has none."""
     commit = _git(root, "rev-parse", "HEAD")
     changes = _git(root, "status", "--porcelain", "--", ".")
-    return GitState(commit.strip() if commit else None, bool(changes))
+    branch = _git(root, "symbolic-ref", "--short", "--quiet", "HEAD") if commit else None
+    return GitState(commit.strip() if commit else None, bool(changes), branch.strip() if branch else None)
 
 
 def _skipped(path: Path) -> bool:
@@ -101,8 +108,9 @@ def _git_files(root: Path) -> set[str] | None:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True, timeout=60)
+        done = subprocess.run(command, env=outside_hooks(), capture_output=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return None
     return os.fsdecode(done.stdout)

@@ -1,8 +1,8 @@
 """Stages of a rollout: one piece of work on several hosts at once, reported, and ended by the first failure."""
 
 import time
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn, TypeVar
 
 from roadbed.engine.errors import RoadbedError
 from roadbed.engine.session import Session
@@ -20,16 +20,20 @@ class Stopped(Exception):
 
 
 class Stages:
-    """Runs work on the hosts of a converge and reports it under the step's name."""
+    """Runs work on the hosts of a converge and reports it under the step's name.
+
+    No work begins once the run has lost its lock: then Refused is raised, and nothing is undone either.
+    """
 
     def __init__(self, run: Run, step: str) -> None:
-        self._fleet, self._report, self._step = run.fleet, run.report, step
+        self._fleet, self._report, self._step, self._guard = run.fleet, run.report, step, run.guard
 
     def stage(self, hosts: Iterable[str], name: str, work: Callable[[Session, str], str | None]) -> None:
         """One operation, which the report shows as changed, with what ``work`` returns as detail.
 
         Waits for all hosts. Raises Stopped when it failed on any.
         """
+        hosts = self._begin(hosts, name)
         started: dict[str, float] = {}
 
         def timed(session: Session, host: str) -> None:
@@ -51,6 +55,7 @@ class Stages:
 
         It runs in the main thread, so that Ctrl-C ends it. Raises Stopped when it failed.
         """
+        self._begin([host], name)
         started = time.monotonic()
         self._report.progress(host, name)
         try:
@@ -62,6 +67,7 @@ class Stages:
 
     def ask(self, hosts: Iterable[str], title: str, work: Callable[[Session, str], Answer]) -> dict[str, Answer]:
         """Work that is reported only when it fails, as ``title``; returns each host's answer. Raises Stopped."""
+        hosts = self._begin(hosts, title)
         answers = self._fleet.each(hosts, work)
         errors = {host: answer for host, answer in answers.items() if isinstance(answer, RoadbedError)}
         for host, error in errors.items():
@@ -69,6 +75,18 @@ class Stages:
         if errors:
             raise Stopped(errors)
         return {host: answer for host, answer in answers.items() if not isinstance(answer, RoadbedError)}
+
+    def _begin(self, hosts: Iterable[str], title: str) -> list[str]:
+        hosts = list(hosts)
+        if hosts:
+            self._guard(title)
+        return hosts
+
+    def fail(self, errors: Mapping[str, RoadbedError], title: str) -> NoReturn:
+        """Ends the rollout with these errors, reported as ``title``. Raises Stopped."""
+        for host, error in errors.items():
+            self.tell([host], title, "failed", detail=str(error))
+        raise Stopped(dict(errors))
 
     def tell(self, hosts: Iterable[str], name: str, status: Status, seconds: float = 0.0, detail: str = "") -> None:
         """A line in the report for each host."""

@@ -17,6 +17,7 @@ from roadbed.engine.errors import InventoryError
 from . import download
 from .cache import cache_root
 from .node_builds import node_archive, registry, resolve
+from .project import Manager
 
 __all__ = ["Toolchain", "fetch", "fetch_node", "resolve"]
 
@@ -74,8 +75,7 @@ class Toolchain:
     @cached_property
     def npm(self) -> list[str]:
         """npm of the line that fits the Node.js version."""
-        major = int(self.build.version.partition(".")[0])
-        return self._program(NPM["24" if major >= 24 else "20"])
+        return self._program(manager_package("npm", self.build.version))
 
     @cached_property
     def pnpm(self) -> list[str]:
@@ -83,15 +83,25 @@ class Toolchain:
         return self._program(PNPM)
 
     def _program(self, package: Package) -> list[str]:
-        root = cache_root() / "node"
-        name = f"{package.name}-{package.version}"
-        url = f"{registry()}/{package.name}/-/{name}.tgz"
-        checksum = NodeBuild(package.version, url, f"sha512-{package.sha512}").checksum
-        folder = root / name
-        if not folder.is_dir():
-            tarball = download.archive(url, *checksum, root / "archives" / f"{name}.tgz", self.say)
-            download.unpack(tarball, folder, lambda path: True)
-        return [str(self.node), str(folder / package.program)]
+        return [str(self.node), str(fetch_package(package, self.say) / package.program)]
+
+
+def manager_package(manager: Manager, node: str) -> Package:
+    """The pinned package manager that fits a version of Node.js."""
+    return PNPM if manager == "pnpm" else NPM["24" if int(node.partition(".")[0]) >= 24 else "20"]
+
+
+def fetch_package(package: Package, say: Callable[[str], None]) -> Path:
+    """The folder of a package, of which the same is good for every platform. Raises OperationFailed."""
+    root = cache_root() / "node"
+    name = f"{package.name}-{package.version}"
+    url = f"{registry()}/{package.name}/-/{name}.tgz"
+    checksum = NodeBuild(package.version, url, f"sha512-{package.sha512}").checksum
+    folder = root / name
+    if not folder.is_dir():
+        tarball = download.archive(url, *checksum, root / "archives" / f"{name}.tgz", say)
+        download.unpack(tarball, folder, lambda path: True)
+    return folder
 
 
 def _quiet(_: str) -> None:

@@ -1,6 +1,6 @@
 # Gives nginx the files of a release: adds its client files to those of the kept releases, and
 # points public at it. Pages of older releases go on finding theirs.
-# Given: root (/srv/<app>), id.
+# Given: root (/srv/<app>), id; link (default: public), for a release that gets only a share of the visitors.
 set -eu
 mkdir -p "$root/static"
 cd "$root/static"
@@ -15,4 +15,4 @@ done
 echo "$id" > "$root/.static.release.new"
 mv -fT "$root/.static.release.new" "$root/static.release"
 ln -sfnT "releases/$id/.roadbed/public" "$root/.public.new"
-mv -fT "$root/.public.new" "$root/public"
+mv -fT "$root/.public.new" "$root/${link:-public}"

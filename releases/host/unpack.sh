@@ -7,10 +7,11 @@ renice -n 10 $$ > /dev/null # the site has the CPU first
 exec 9> "$root/.lock"
 flock -w 300 9
 cd "$root/releases/.$id.partial"
-rm -f .wanted .same .left
 chmod 644 .roadbed/files.sha256
 tar -xzf "$archive" --no-same-owner
 rm -f "$archive"
+# shellcheck disable=SC1091  # host/derive.sh
+[ ! -f .derive ] || . ./.derive
 sha256sum --check --quiet --strict .roadbed/files.sha256
 mkdir -p "$static" "$public"
 [ -z "$node" ] || ln -sfT "$node" .roadbed/node

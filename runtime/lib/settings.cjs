@@ -43,6 +43,17 @@ const settings = [
     },
   },
   {
+    name: "generateBuildId",
+    apply(config, env) {
+      // A version that has a default names each build at random; later ones have none, and with a deployment id one
+      // name for all builds (16.4, build/index.js, getBuildId).
+      const own = config.generateBuildId;
+      const release = env.ROADBED_RELEASE;
+      if (release && typeof own === "function") config.generateBuildId = async () => (await own()) ?? release;
+      return undefined;
+    },
+  },
+  {
     name: "assetPrefix",
     apply(config, env) {
       const prefix = env.ROADBED_ASSET_PREFIX;

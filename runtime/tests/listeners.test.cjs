@@ -49,7 +49,8 @@ test("idle connections of another address do not hold up the exit, and are kept 
   await server.get("/", at(SECOND, { agent }));
   await sleep(50);
   const again = http.get({ host: SECOND, port: server.port, path: "/", agent });
-  await once(again, "response");
+  const [answer] = await once(again, "response");
+  await once(answer.resume(), "end"); // only then its connection is free for the next request
   assert.equal(again.reusedSocket, true);
   const slow = server.get("/slow?ms=400", at(SECOND, { agent })); // becomes idle only after SIGTERM
   await sleep(100);

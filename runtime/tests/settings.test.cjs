@@ -31,6 +31,18 @@ test("a version that does not know the image key does not get it", () => {
   assert.deepEqual(config.images, { minimumCacheTTL: 60 });
 });
 
+test("a version that names builds at random takes the release's id, unless the app has a name", async () => {
+  const config = complete({ generateBuildId: () => null });
+  applySettings(config, { ROADBED_RELEASE: "r1" });
+  assert.equal(await config.generateBuildId(), "r1");
+  const named = complete({ generateBuildId: async () => "mine" });
+  applySettings(named, { ROADBED_RELEASE: "r1" });
+  assert.equal(await named.generateBuildId(), "mine");
+  const later = complete();
+  applySettings(later, { ROADBED_RELEASE: "r1" });
+  assert.equal(later.generateBuildId, undefined);
+});
+
 test("the image cache can be sized", () => {
   const config = complete();
   applySettings(config, { ROADBED_IMAGE_CACHE_MIB: "64" });

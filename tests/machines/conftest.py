@@ -112,6 +112,7 @@ def make_stack(folder: Path, specs: list[MachineSpec], **blocks: Any) -> Stack:
     }
     stack = Stack(folder, data)
     stack.environment["ROADBED_IDENTITY"] = str(_identity())
+    stack.environment["XDG_STATE_HOME"] = str(folder / "state")
     stack.write()
     shutil.copy(_identity().with_name("secrets.age"), stack.path.with_name("stack.secrets.age"))
     return stack

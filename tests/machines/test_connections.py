@@ -27,8 +27,9 @@ JUMP = spec("jump-1", 123, "bookworm")
 ONLY_THE_JUMP_HOST = f"""
 nft add table inet fence
 nft add chain inet fence input '{{ type filter hook input priority 0; }}'
-nft add rule inet fence input tcp dport 22 ip saddr != {JUMP.address} drop
+nft add rule inet fence input tcp dport 22 tcp flags '& (syn | ack) == syn' ip saddr != {JUMP.address} drop
 """
+"""New connections only: those that were just ended must be able to say so."""
 COMMANDS = 50
 
 

@@ -26,6 +26,8 @@ from roadbed.engine.hostkeys import KnownHosts, entry_name
 from roadbed.engine.load import load
 from roadbed.engine.parallel import each
 from roadbed.engine.report import Report
+from roadbed.engine.roadmap import RecordStep
+from roadbed.releases.stages import Stages
 
 Make = Callable[..., Any]
 
@@ -214,6 +216,30 @@ def test_dependent_hosts_are_skipped_with_a_reason(
     fleet.facts.update(context.facts)
     run = Run(fleet, "phase1", {"web-1": context}, Report(), failed=failed, lost=lost)
     assert run._blocked(Step(), "web-1") == reason
+
+
+def test_run_that_lost_its_lock_stops_before_the_next_step(make_context: Make) -> None:
+    """And so does a stage of a rollout."""
+    begun: list[str] = []
+
+    def guard(name: str) -> None:
+        if name in ("phase", "Switch traffic"):
+            raise Refused("web-1: the lock of this run was taken")
+        begun.append(name)
+
+    away: dict[str, RoadbedError] = {"web-1": HostUnreachable("web-1: away")}
+    run = Run(unconnected(make_context), "phase1", {}, Report(), failed=away, guard=guard)
+    with pytest.raises(Refused, match="was taken"):
+        run.execute([Step(), RecordStep("phase1")])
+    stages: Any = Stages(run, "release")
+    stages.stage([], "Switch traffic", begun.append)
+    for work in (stages.stage, stages.ask):
+        with pytest.raises(Refused):
+            work(["web-1"], "Switch traffic", lambda session, host: begun.append("at work"))
+    with pytest.raises(Refused):
+        stages.here("web-1", "Switch traffic", lambda: begun.append("at work") or "")
+    assert begun == ["nginx"]
+    assert [name for name, _ in run.report.steps] == ["nginx"]
 
 
 class DataStep(Step):

@@ -100,7 +100,7 @@ def test_nginx_finds_public_files_under_the_base_path(tmp_path: Path, base: str,
         (dist / name).write_text("x")
     (tree / ".roadbed").mkdir(parents=True)
     data = {"distDir": ".next", "appDir": "", "basePath": base, "writableDirs": ["cache"]}
-    layout.lay_out(layout.BuildInfo(data, dist), tmp_path / "project", tree)
+    layout.lay_out(layout.BuildInfo(data, dist), tree)
     found = layout.describe(tree, PUBLIC)[1]
     expected = {"static": "../app/.next/static", **links}
     assert found == {f".roadbed/{name}": target for name, target in expected.items()}

@@ -17,17 +17,19 @@ import pytest
 
 from roadbed.engine.errors import InventoryError, OperationFailed, Refused
 from roadbed.engine.load import parse
-from roadbed.releases import build_hooks, hook_process
+from roadbed.releases import hook_process
 from roadbed.releases.artefact import Artefact
 from roadbed.releases.build_hooks import BuildHooks
 from roadbed.releases.command import BuildFailed
-from roadbed.releases.decide import Plan, decide
+from roadbed.releases.decide import decide
 from roadbed.releases.hook_process import HookFailed, perform
 from roadbed.releases.host_state import HostState
 from roadbed.releases.job import Job, make_job
 from roadbed.releases.manifest import Manifest
+from roadbed.releases.plan import Plan
 from roadbed.releases.project import Project
 from roadbed.releases.rollout_hooks import RolloutHooks
+from roadbed.releases.source import GitState
 from roadbed.releases.stages import Stages, Stopped
 
 KEY = base64.b64encode(bytes(32))
@@ -246,7 +248,7 @@ def rollout(stack: Callable[..., Any]) -> Callable[..., Any]:
     def make(dry_run: bool = False, action: str = "deploy", job: Job | None = None, **hooks: Any) -> Any:
         fleet: Any = SimpleNamespace(inventory=stack(**hooks))
         report: Any = Told(lines=[])
-        run: Any = SimpleNamespace(fleet=fleet, phase="phase2", report=report, dry_run=dry_run)
+        run: Any = SimpleNamespace(fleet=fleet, phase="phase2", report=report, dry_run=dry_run, guard=lambda _: None)
         manifest: Any = Manifest.model_construct(release=NEW, commit="c0ffee")
         made = RolloutHooks(Artefact(Path(), manifest, job), run, ["one", "two"], Stages(run, "release"), action)
         made.know({"one": HostState(current=OLD), "two": HostState()})
@@ -376,11 +378,9 @@ def test_of_a_release_file_they_run_beside_the_inventory(rollout: Callable[..., 
     assert made.lines[0][3] == str(tmp_path)
 
 
-def test_the_commit_of_a_build_is_that_of_the_project(
-    stack: Callable[..., Any], job: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(build_hooks.source, "git_state", lambda root: SimpleNamespace(commit="c0ffee"))
-    hooks = BuildHooks(stack(before_build='echo "commit $ROADBED_COMMIT"'), job.it)
+def test_the_commit_of_a_build_is_that_of_the_project(stack: Callable[..., Any], job: Any) -> None:
+    made = replace(job.it, git=lambda root: GitState("c0ffee", dirty=False))
+    hooks = BuildHooks(stack(before_build='echo "commit $ROADBED_COMMIT"'), made)
     with hooks.around(NEW):
         pass
     assert job.said[-1] == "  before_build: commit c0ffee"

@@ -115,7 +115,7 @@ def make(make_context: Make, job: Job, monkeypatch: pytest.MonkeyPatch) -> Make:
         told: list[str] = []
         fleet: Any = Fleet(contexts["app-1"].inventory, connected.split(), told)
         report: Any = Told(lines=[])
-        run: Any = SimpleNamespace(fleet=fleet, contexts=contexts, report=report)
+        run: Any = SimpleNamespace(fleet=fleet, contexts=contexts, report=report, guard=lambda _: None)
         manifest: Any = Manifest.model_construct(release=NEW, source_hash=job.source_hash)
         apps = [name for name in ("app-1", "app-2") if name in inventory_blocks["hosts"]]
         made = Migrations(Artefact(Path(), manifest, job), run, apps, Stages(run, "release"))
