@@ -143,7 +143,10 @@ def _run(hosts: Hosts, due: "list[Work]", report: Progress, wanted: Wanted) -> "
     from roadbed.engine.errors import RoadbedError
     from roadbed.releases.patch import Patch
 
-    patch = Patch(hosts.fleet, hosts.contexts, report, _verify(hosts), wanted.reboot, wanted.accept_downtime)  # type: ignore[arg-type]
+    lock = hosts.locked.lock if hosts.locked else None
+    reconnected = lock.retake if lock else lambda session, name: None
+    verify, reboot = _verify(hosts), wanted.reboot
+    patch = Patch(hosts.fleet, hosts.contexts, report, verify, reboot, wanted.accept_downtime, reconnected)  # type: ignore[arg-type]
     done: list[Done] = []
     for place, work in enumerate(due):
         report.step(f"patch {place + 1} of {len(due)}", [work.host])

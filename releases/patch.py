@@ -72,6 +72,8 @@ class Patch:
     reboot: Reboot
     accepted: bool
     """Whether downtime is."""
+    reconnected: Callable[[Session, str], None]
+    """Told of a new connection to a host: its lock ended with the old one."""
 
     def host(self, work: Work) -> Done:
         """Patches a host. Raises RoadbedError that says how it stands."""
@@ -153,7 +155,7 @@ class Patch:
                     raise
                 time.sleep(1)
                 with suppress(HostUnreachable):
-                    self.fleet.reconnect(self._host)
+                    self.reconnected(self.fleet.reconnect(self._host), self._host)
 
     def _renew_programs(self, work: Work, done: Done, out: Drain) -> None:
         """A reboot where one is needed, else new instances, so that they use what was installed."""
@@ -196,6 +198,7 @@ class Patch:
                 continue
             said = f"its system is {state or 'going down'}"
             if now and now.boot != before:
+                self.reconnected(session, self._host)
                 return now
         raise HostUnreachable(f"{self._host}: is not back {BOOT_SECONDS // 60} min after its reboot: {said}")
 
