@@ -20,6 +20,8 @@ from .conftest import PROVISION, Stack, spec
 from .tiny import page, tiny_stack
 
 BUILDER, SERVER = "build-1", "build-2"
+NAME = "elsewhere"
+"""The app's: its folder here must not be that of another test."""
 MEMORY = 3072
 """MiB of the machine that builds."""
 UNIT = "roadbed-build.service"
@@ -36,10 +38,10 @@ def stack(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.
     """A host that only builds, and one that only serves."""
     specs = [spec(BUILDER, 187, memory=MEMORY), spec(SERVER, 188, "bookworm")]
     booted(specs)
-    stack = tiny_stack(tmp_path_factory.mktemp("build"), specs, build={"host": BUILDER})
+    stack = tiny_stack(tmp_path_factory.mktemp("build"), specs, app={"name": NAME}, build={"host": BUILDER})
     stack.data["hosts"][BUILDER]["roles"] = []
     stack.write()
-    shutil.rmtree(build_folder("tiny"), ignore_errors=True)
+    shutil.rmtree(build_folder(NAME), ignore_errors=True)
     return stack
 
 
@@ -77,10 +79,10 @@ def test_a_host_builds_and_another_one_serves(stack: Stack) -> None:
     assert f"{BUILDER}: {MEMORY} MiB less 384 MiB for the system leave" in done.stderr
     assert f"{BUILDER}: building with Next.js" in done.stderr
     assert page(stack, SERVER).startswith("<!DOCTYPE html>")
-    assert not (build_folder("tiny") / "source").exists(), "nothing was built here"
+    assert not (build_folder(NAME) / "source").exists(), "nothing was built here"
     assert left(stack) == ""
     assert stack.ssh(BUILDER, "find /var/lib/roadbed-build -name .next -o -name standalone") == ""
-    key = "grep -rlE '[A-Za-z0-9+/]{43}=' /var/lib/roadbed-build/tiny/source --include='*manifest*' -s; true"
+    key = f"grep -rlE '[A-Za-z0-9+/]{{43}}=' /var/lib/roadbed-build/{NAME}/source --include='*manifest*' -s; true"
     assert stack.ssh(BUILDER, key) == ""
 
 
@@ -104,7 +106,7 @@ def test_a_build_sees_neither_the_network_of_the_host_nor_its_files(stack: Stack
     )
     try:
         done = stack.provision("build", code=4)
-        log = (build_folder("tiny") / "build.log").read_text()
+        log = (build_folder(NAME) / "build.log").read_text()
         assert "failed on build-1 with exit code 9" in done.stderr
         assert "roadbed-build\n" in log
         assert "touch: cannot touch '/etc/x': Read-only file system" in log
