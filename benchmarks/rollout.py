@@ -23,8 +23,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from tests.machines.editions import edition  # noqa: E402
 from tests.machines.odds import claim  # noqa: E402
+from tests.machines.storefronts import edition  # noqa: E402
 from tests.machines.traffic import Orders, Traffic  # noqa: E402
 
 BIN = Path(sys.executable).parent

@@ -9,6 +9,7 @@ from pyinfra import context
 from pyinfra.api.operation import operation
 from pyinfra.operations import apt, files
 
+from . import skew
 from .cdn import CdnSettings, ImagesSettings, stop_margin
 from .environment import CONTROL, environment, environment_file
 from .files import DAEMON_RELOAD, settle, write_file, write_template
@@ -61,6 +62,19 @@ class DatabaseSettings(Settings):
     )
 
 
+class RolloutSettings(Settings):
+    """How a new release comes to the hosts."""
+
+    batch: int | Literal["all"] = Field("all", description="App hosts that start instances at the same time.")
+
+    @field_validator("batch")
+    @classmethod
+    def _at_least_one(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{value} is below 1. Write a number of hosts, or all")
+        return value
+
+
 class AppSettings(Settings):
     """The Next.js project and how it runs."""
 
@@ -86,6 +100,13 @@ class AppSettings(Settings):
     streaming: str | None = Field(None, pattern=r"^/", description="Path of a page that streams, for the checks.")
     drain: int = Field(30, ge=1, le=600, description="Longest request in seconds that a stopping instance finishes.")
     keep: int = Field(3, ge=2, le=20, description="Releases kept on each host.")
+    skew: int = Field(
+        1800,
+        ge=0,
+        le=86400,
+        description="Seconds in which open pages of the last release are still served by it. 0: none.",
+    )
+    rollout: RolloutSettings = Field(RolloutSettings(), description="How a new release comes to the hosts.")
 
     @model_validator(mode="after")
     def _environment(self) -> Self:
@@ -149,6 +170,11 @@ class AppSettings(Settings):
     def route(self) -> str:
         """Folder of the flag files by which nginx chooses a slot; root writes, www-data reads."""
         return f"/var/lib/roadbed/{self.name}/route"
+
+    @property
+    def skewed(self) -> str:
+        """Folder on an app host: a file for each slot whose instance 0 is kept, with the time since when."""
+        return f"/var/lib/roadbed/{self.name}/skew"
 
     @property
     def migrated(self) -> str:
@@ -219,3 +245,4 @@ def deploy(ctx: "Context") -> None:
     )
     settle(name="Have systemd read its units", debt=DAEMON_RELOAD)
     start_target(name=f"Start {app.name}.target now and at boot", target=f"{app.name}.target")
+    skew.stop_in_time(ctx)

@@ -9,7 +9,7 @@ from pyinfra import context
 from pyinfra.api.facts import FactBase
 from pyinfra.operations import apt, files, systemd
 
-from . import access_log, canary, edge, maintenance
+from . import access_log, canary, edge, maintenance, skew
 from .app import SLOTS
 from .certificates import AUTHORITY, DEPLOY_HOOK, SITE, WEBROOT, TlsSettings, acme, own_files, read_pem, self_signed
 from .environment import app_address
@@ -106,18 +106,17 @@ def encodings(ctx: "Context") -> tuple[str, ...]:
 
 
 def upstreams(ctx: "Context") -> dict[str, list[str]]:
-    """Upstream groups and their servers: all instances of each slot, and of each slot the old instances.
+    """Upstream groups and their servers: all instances of each slot, and the groups for kept releases (skew.py).
 
-    The groups are fixed, so a rollout never edits nginx. ``<name>_<slot>_old`` has instance 0 of every
-    app host: the one that outlives its release for the pages that name it.
+    The groups are fixed, so a rollout never edits nginx.
     """
-    app, groups = ctx.inventory.app, {}
+    app, slots, first = ctx.inventory.app, {}, {}
     for slot in SLOTS:
         ports = {host: app.ports(slot, ctx.sizing(host).replicas) for host in ctx.app_hosts()}
         servers = {host: [_server(app_address(ctx, host), port) for port in ports[host]] for host in ports}
-        groups[f"{app.name}_{slot}"] = [server for host in servers for server in servers[host]]
-        groups[f"{app.name}_{slot}_old"] = [servers[host][0] for host in servers]
-    return groups
+        slots[slot] = [server for host in servers for server in servers[host]]
+        first[slot] = [servers[host][0] for host in servers]
+    return {f"{app.name}_{slot}": slots[slot] for slot in SLOTS} | skew.upstreams(app.name, slots, first)
 
 
 def _server(address: str, port: int) -> str:
@@ -172,6 +171,7 @@ def deploy(ctx: "Context") -> None:
     write_template("nginx", CONFIG, ctx, values=rest, validate="nginx -t -q -c {file}", debts=("nginx",))
     settle(name="Have systemd read its units", debt=DAEMON_RELOAD)
     systemd.service(name="Start nginx now and at boot", service="nginx.service", running=True, enabled=True)
+    skew.remove_flags_in_time(ctx)
     answers = f"curl -ksS -o /dev/null -m 5 --resolve {app.domain}:443:127.0.0.1 https://{app.domain}/.roadbed/unavailable.html"
     settle(
         name="Restart nginx in its new sandbox",

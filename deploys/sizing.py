@@ -12,6 +12,9 @@ MINIMUM_MB = 256
 """MiB below which a Next.js server is killed while it starts (measured: 110-140 MiB after start)."""
 COMFORT_MB = 1024
 """MiB one instance gets when `replicas: auto` counts how many fit."""
+KEPT_MB = 512
+"""MiB for one instance below which none is planned for the release that is kept for open pages (``app.skew``): it
+stays as long as there is room, and a rollout that needs the room stops it first."""
 HEAP_SHARE = 0.75
 """Share of the limit given to V8's old space; the rest is buffers, sharp and code."""
 
@@ -33,14 +36,16 @@ def size(app: "AppSettings", cpus: int, memory_mb: int, room: int | None = None)
     """Sizes the instances of ``app`` on a host with ``cpus`` cores and ``memory_mb`` MiB.
 
     ``room`` is what the app may plan with, in MiB, where other roles share the host (memory.py). A rollout
-    runs the old and the new release side by side, so every instance is counted twice. Raises ValueError,
-    with the arithmetic, when the instances cannot fit.
+    runs the old and the new release side by side, so every instance is counted twice, and one more is the instance
+    that is kept of the release before (``app.skew``). Raises ValueError, with the arithmetic, when twice cannot fit.
     """
     others = 0 if room is None else memory_mb - RESERVED_MB - room
     room = memory_mb - RESERVED_MB - others
     replicas = app.replicas if isinstance(app.replicas, int) else max(1, min(cpus, room // (2 * COMFORT_MB)))
     share = room // (2 * replicas)
-    memory = app.memory if isinstance(app.memory, int) else min(share, 2048)
+    with_kept = room // (2 * replicas + 1)
+    planned = with_kept if app.skew and with_kept >= KEPT_MB else share
+    memory = app.memory if isinstance(app.memory, int) else min(planned, 2048)
     if memory < MINIMUM_MB or memory > share:
         need = max(memory, MINIMUM_MB)
         raise ValueError(

@@ -55,7 +55,9 @@ def between(
     release = next((state.slots[slot] for state in states.values() if slot in state.slots), None) if slot else None
     if slot is None or release is None or slot == new.slot:
         return None
-    return Change(web, share.InSlot(slot, release, release), new, units)
+    known = [state.releases[release] for state in states.values() if release in state.releases]
+    named = next((here.deployment for here in known if here.deployment), None)
+    return Change(web, share.InSlot(slot, release, named), new, units)
 
 
 def perform(canary: Canary, stages: Stages, fleet: Fleet, change: Change) -> None:
@@ -157,8 +159,8 @@ class _Watched:
     def give_up(self, errors: Mapping[str, RoadbedError]) -> Stopped:
         """Takes the share back, and only where that worked everywhere stops the instances; says what is kept where."""
         change, left = self.change, self.clear()
-        said = self.fleet.each(change.units, lambda session, host: journals(session, self.app, change.units[host]))
-        self.evidence.journals({host: text for host, text in said.items() if not isinstance(text, RoadbedError)})
+        logged = self.fleet.each(change.units, lambda session, host: journals(session, self.app, change.units[host]))
+        self.evidence.journals({host: text for host, text in logged.items() if not isinstance(text, RoadbedError)})
         if left:
             state = f"{', '.join(left)} may still send visitors to {change.new.release}, so it runs on. Deploy again"
         else:
@@ -167,8 +169,9 @@ class _Watched:
             state = f"{change.old.release} serves all visitors; {change.new.release} is stopped and marked failed"
         path = self.evidence.end("aborted", "\n".join(map(str, errors.values())))
         shown = "".join(f"\n  {line}" for line in self.evidence.shown())
-        more = f"{state}. Kept in {path}{shown}"
-        return Stopped({host: type(error)(f"{error}\n{more}") for host, error in errors.items()})
+        first, *others = errors
+        said = {first: type(errors[first])(f"{errors[first]}\n{state}. Kept in {path}{shown}")}
+        return Stopped(said | {host: errors[host] for host in others})
 
     def _stop(self, session: Session, names: tuple[str, ...]) -> None:
         instances.disable(session, self.app, names)

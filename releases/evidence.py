@@ -81,10 +81,10 @@ class Evidence:
         return self.path
 
     def shown(self) -> list[str]:
-        """Some lines for people: failed requests, and the end of the journals."""
+        """Some lines for people: failed requests, and what the instances logged about them."""
         failed = self.data["failed_requests"][:SHOWN]
         text = [" ".join(map(str, one.values())) for one in failed]
-        for name, lines in self.data["journals"].items():
+        for name, lines in self.data["journals"].items() if failed else ():
             text += [f"{name}: {line}" for line in lines[-SHOWN:]]
         return text
 

@@ -58,7 +58,7 @@ def gate(
             status=answer.get("status"),
             body=answer.get("body") or answer.get("error") or "",
             degraded=tuple(answer.get("degraded", ())),
-            journal=_journal(session, f"{app.name}@{answer['instance']}.service"),
+            journal=journal(session, f"{app.name}@{answer['instance']}.service"),
         )
         for answer in answers
         if not answer["good"]
@@ -91,7 +91,7 @@ def _look(
 ) -> list[dict[str, Any]]:
     """Runs ``runtime/gate.cjs`` of ``release`` on the host; an answer for each instance."""
     meta = f"{app.root}/releases/{release}/.roadbed"
-    ports = {name: _port(app, name) for name in instances}
+    ports = {name: port_of(app, name) for name in instances}
     wanted = {
         "app": app.name,
         "release": release,
@@ -111,12 +111,14 @@ def _look(
     return answers
 
 
-def _port(app: AppSettings, instance: str) -> int:
+def port_of(app: AppSettings, instance: str) -> int:
+    """The port of an instance such as ``a-0``."""
     slot, _, number = instance.partition("-")
     return app.ports(slot, int(number) + 1)[-1]
 
 
-def _journal(session: Session, unit: str) -> str:
+def journal(session: Session, unit: str) -> str:
+    """The last lines of a unit in the journal."""
     command = f"journalctl --unit {shlex.quote(unit)} --lines {JOURNAL_LINES} --no-pager --output cat"
     return session.run(command, check=False).out.strip()
 

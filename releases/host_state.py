@@ -11,10 +11,14 @@ from .scripts import script
 
 @dataclass(frozen=True)
 class ReleaseOnHost:
-    """A complete release. ``state`` is healthy, failed or unknown; ``digest`` is that of ``Artefact.digest``."""
+    """A complete release. ``state`` is healthy, failed or unknown; ``digest`` is that of ``Artefact.digest``.
+
+    ``deployment`` is the id by which its pages name it to the server; None when they do not.
+    """
 
     state: str
     digest: str
+    deployment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,15 @@ class HostState:
     """One host. An instance is named by slot and number, ``a-0``, its state is systemd's ActiveState.
 
     ``flags`` are the files by which nginx chooses a slot (web hosts only); ``free_kb`` is what
-    the file system of /srv has left. ``debt``: environment or unit changed since the instances started.
+    the file system of /srv has left, ``available_kb`` the memory for more processes (None: unknown). ``debt``:
+    environment or unit changed since the instances started. ``kept`` are the slots whose instance 0 is kept for
+    open pages, until the host itself stops it. ``nginx``: it runs, and serves the app's domain.
     ``migrated`` are the lines of ``AppSettings.migrated``.
     """
 
     arch: str = ""
     free_kb: int = 0
+    available_kb: int | None = None
     releases: dict[str, ReleaseOnHost] = field(default_factory=dict)
     slots: dict[str, str] = field(default_factory=dict)
     current: str | None = None
@@ -37,6 +44,8 @@ class HostState:
     instances: dict[str, str] = field(default_factory=dict)
     enabled: frozenset[str] = frozenset()
     debt: bool = False
+    kept: frozenset[str] = frozenset()
+    nginx: bool = False
     migrated: tuple[str, ...] = ()
 
     def serving(self) -> str | None:
@@ -57,8 +66,8 @@ def inspect(session: Session, app: AppSettings, *, owed: bool = False) -> HostSt
 
     ``owed``: a dry run has found that the environment or a unit of the app would change.
     """
-    given = {"app": app.name, "root": app.root, "route": app.route, "migrated": app.migrated}
-    lines = session.read(script("inspect", **given)).out.splitlines()
+    given = {"app": app.name, "root": app.root, "route": app.route, "skewed": app.skewed, "migrated": app.migrated}
+    lines = session.read(script("inspect", **given, domain=app.domain)).out.splitlines()
     state = parse(lines)
     return replace(state, debt=state.debt or owed)
 
@@ -76,7 +85,11 @@ def parse(lines: Iterable[str]) -> HostState:
     return HostState(
         arch=one("arch") or "",
         free_kb=int(one("free") or 0),
-        releases={release: ReleaseOnHost(state, digest) for release, state, digest in facts.get("release", [])},
+        available_kb=int(found) if (found := one("available")) else None,
+        releases={
+            release: ReleaseOnHost(state, digest, None if named == "-" else named)
+            for release, state, digest, named in facts.get("release", [])
+        },
         slots={values[0]: values[1] for values in facts.get("slot", [])},
         current=one("current"),
         public=one("public"),
@@ -85,5 +98,7 @@ def parse(lines: Iterable[str]) -> HostState:
         instances={values[0]: values[1] for values in facts.get("instance", [])},
         enabled=frozenset(values[0] for values in facts.get("enabled", [])),
         debt="debt" in facts,
+        kept=frozenset(values[0] for values in facts.get("kept", [])),
+        nginx="nginx" in facts,
         migrated=tuple(" ".join(values) for values in facts.get("migrated", [])),
     )

@@ -9,6 +9,8 @@ from roadbed.engine.session import Session
 PENDING = "/var/lib/roadbed/pending"
 STOP_SPARE = 60
 """Seconds that `systemctl stop` may take beyond the drain."""
+_ALONE = "flock -w 600 .lock"
+"""The program that stops kept instances has this lock in ``AppSettings.skewed`` while it looks and stops."""
 
 
 def link(session: Session, app: AppSettings, slot: str, release: str) -> None:
@@ -48,7 +50,29 @@ def add_flag(session: Session, app: AppSettings, slot: str) -> None:
 
 def remove_flags(session: Session, app: AppSettings, but: str) -> None:
     """Removes the flags of all other slots."""
-    session.run(f'for f in {app.route}/active.*; do [ "${{f##*.}}" = {but} ] || rm -f "$f"; done')
+    session.run(f'for f in {app.route}/active.*; do [ "${{f##*.}}" = "{but}" ] || rm -f "$f"; done')
+
+
+def add_old_flag(session: Session, app: AppSettings, flag: str) -> None:
+    """Leads requests that name a release to its kept instances, counted from now."""
+    session.run(f"mkdir -p {app.route} && chmod 755 {app.route} && touch {app.route}/{shlex.quote(flag)}")
+
+
+def remove_old_flags(session: Session, app: AppSettings, flags: Iterable[str]) -> None:
+    """Requests that name these releases are for the active one from now on."""
+    session.run(f"cd {app.route} && rm -f -- {' '.join(map(shlex.quote, flags))}")
+
+
+def note_kept(session: Session, app: AppSettings, slot: str) -> None:
+    """Notes that instance 0 of a slot is kept from now on: the host itself stops it in time (deploys/skew.py)."""
+    session.run(
+        f"mkdir -p {app.skewed} && cd {app.skewed} && date +%s > .{slot}.new && {_ALONE} mv -f .{slot}.new {slot}"
+    )
+
+
+def forget_kept(session: Session, app: AppSettings, slots: Iterable[str]) -> None:
+    """The host itself stops nothing in these slots any more; waits where it is about to."""
+    session.run(f"cd {app.skewed} && {_ALONE} rm -f -- {' '.join(slots)}", timeout=app.drain + STOP_SPARE)
 
 
 def mark(session: Session, app: AppSettings, release: str, state: str) -> None:

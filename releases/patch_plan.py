@@ -36,7 +36,7 @@ def parse(host: str, lines: Iterable[str]) -> Pending:
     if "boot" not in facts or "kernel" not in facts:
         raise OperationFailed(f"{host}: did not tell what is to be upgraded")
     there = {name: name in facts for name in ("required", "left", "busy")}
-    return Pending(facts["boot"][0], facts["kernel"][0], tuple(sorted(facts.get("package", []))), **there)
+    return Pending(facts["boot"][0], facts["kernel"][0], tuple(sorted(set(facts.get("package", [])))), **there)
 
 
 def counted(packages: Collection[str]) -> str:

@@ -1,16 +1,17 @@
 """The release step of a converge: bring a release to service on the app and web hosts without losing a request.
 
-Order: upload to all -> migrations -> start in a free slot -> health gate -> give nginx the files -> switch the flags ->
-wait -> stop the old instances -> prune. The rule behind it: first out of the routing, wait a second, and
-only then SIGTERM. nginx is never reloaded, because a reload loses requests of every kind of client
-(measured: 79 of 8961 against 0 of 65637 with flag files). An instance that fails the gate leaves the
-old release serving.
+Order: memory -> upload to all -> migrations -> start in a free slot -> health gate, warm -> ask nginx -> give it the
+files -> flag the release of before for its open pages, switch the flags, wait -> ask nginx again -> let go of older
+releases -> stop the old instances but one -> prune. The rule behind it: first out of the routing, wait a second, and
+only then SIGTERM. nginx is never reloaded, because a reload loses requests of every kind of client (measured: 79 of
+8961 against 0 of 65637 with flag files). An instance that fails the gate leaves the old release serving, and so does
+one that nginx does not reach.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from roadbed.deploys.context import ROADMAP
 from roadbed.deploys.environment import instance_addresses
@@ -22,31 +23,38 @@ from roadbed.engine.session import Session
 from . import canary, history, instances
 from .artefact import Artefact
 from .canary import Canary
-from .decide import Plan, decide
+from .decide import decide
 from .drain import end_leftover
-from .gate import gate, wait_for_queue
+from .gate import wait_for_queue
+from .give_up import GiveUp, serving
 from .host_state import HostState, inspect
 from .migrate import Migrations
+from .plan import Plan
 from .protocols import Run
 from .rollout_hooks import RolloutHooks
 from .scope import incomplete
 from .scripts import script
 from .share import InSlot, shared, take_back
 from .stages import Stages, Stopped
+from .start import Start
+from .surge import Surge, short, surges
+from .switch import Switch, remove_old
 from .upload import check_room, upload
-
-SETTLE = 1.0
-"""Seconds between two steps of a switch: every nginx worker has seen the flags, routed requests have arrived."""
 
 
 @dataclass(frozen=True)
 class ReleaseStep:
-    """The step between the components app and nginx."""
+    """The step between the components app and nginx.
+
+    ``action`` is what hooks and the history are told: deploy, rollback, or the phase that a converge brings the hosts
+    to. With a ``canary`` visitors get the new release by and by. ``keep_old``: the release that served until now is
+    kept for open pages, as ``app.skew`` has it; not when it has to go at once, because it does harm, say.
+    """
 
     artefact: Artefact
     action: str = "deploy"
-    """What hooks and the history are told: deploy, rollback, or the phase that a converge brings the hosts to."""
     canary: Canary | None = None
+    keep_old: bool = True
     name: str = "release"
     roles: tuple[str, ...] = ("app", "web")
     needs: tuple[str, ...] = ("node", "app")
@@ -59,7 +67,7 @@ class ReleaseStep:
         stages = Stages(run, self.name)
         hooks = RolloutHooks(self.artefact, run, hosts, stages, self.action)
         try:
-            _Rollout(self.artefact, run, hosts, stages, hooks, self.action, self.canary).perform()
+            _Rollout(self, run, hosts, stages, hooks).perform()
         except Stopped as stopped:
             hooks.failed(stopped.errors)
             because = f"the rollout of {self.artefact.release} stopped because of {next(iter(stopped.errors))}"
@@ -70,24 +78,17 @@ class ReleaseStep:
 class _Rollout:
     """One rollout. Each method is one stage, on all hosts it concerns at the same time."""
 
-    def __init__(
-        self,
-        artefact: Artefact,
-        run: Run,
-        hosts: list[str],
-        stages: Stages,
-        hooks: RolloutHooks,
-        action: str,
-        canary: Canary | None = None,
-    ) -> None:
-        self.artefact, self.hosts, self.stages, self.hooks = artefact, hosts, stages, hooks
-        self.action, self.canary = action, canary
+    def __init__(self, step: ReleaseStep, run: Run, hosts: list[str], stages: Stages, hooks: RolloutHooks) -> None:
+        self.artefact, self.hosts, self.stages, self.hooks = step.artefact, hosts, stages, hooks
+        self.action, self.canary = step.action, step.canary
         self.app, self.contexts, self.fleet = run.fleet.inventory.app, run.contexts, run.fleet
         self.dry_run, self.targets = run.dry_run, run.hosts
+        self.skew = step.keep_old and self.app.skew > 0
         roles = {host: run.fleet.inventory.roles_of(host) for host in hosts}
         self.apps = [host for host in hosts if "app" in roles[host]]
         self.web = tuple(host for host in hosts if "web" in roles[host])
-        self.migrations = Migrations(artefact, run, self.apps, stages)
+        self.sizes = {host: self.contexts[host].sizing() for host in self.apps}
+        self.migrations = Migrations(step.artefact, run, self.apps, stages)
 
     def perform(self) -> None:
         """Does what the plan says, or only tells it in a dry run."""
@@ -105,7 +106,7 @@ class _Rollout:
         elif self.dry_run:
             self.stages.tell(self.hosts, f"Run release {plan.release} in slot {plan.slot}", "changed")
         else:
-            self._roll_out(plan, states, migrate=migrate)
+            self._roll_out(*self._with_memory(plan, states), migrate=migrate)
         if not self.dry_run:
             end_leftover(self.fleet, self.hosts)
 
@@ -113,30 +114,80 @@ class _Rollout:
         owed = self.targets[host].connector_data.get("roadbed_debts", ())
         return inspect(session, self.app, owed=self.app.name in owed)
 
-    def _plan(self, states: Mapping[str, HostState]) -> Plan:
-        replicas = {host: self.contexts[host].sizing().replicas for host in self.apps}
+    def _plan(self, states: Mapping[str, HostState], *, make_room: bool = False) -> Plan:
+        replicas = {host: size.replicas for host, size in self.sizes.items()}
         digests = {host: self.artefact.digest(public_only=host not in self.apps) for host in self.hosts}
-        return decide(self.artefact.release, digests, states, replicas, self.web)
+        named = self.artefact.manifest.deployment_id
+        options = {"skew": self.skew, "make_room": make_room}
+        try:
+            return decide(self.artefact.release, digests, states, replicas, self.web, deployment=named, **options)
+        except OperationFailed as error:
+            self.stages.fail({self.hosts[0]: error}, "Choose a slot")
+
+    def _with_memory(self, plan: Plan, states: dict[str, HostState]) -> tuple[Plan, dict[str, HostState]]:
+        """The plan, if every host has the memory for it; else a plan for which room is made first. Raises Stopped."""
+        tight = short(surges(plan, states, self.sizes))
+        if not tight:
+            return plan, states
+        smaller = self._plan(states, make_room=True)
+        if smaller.stop_first:
+            title = "Stop what may go, to make room for the new instances"
+            self.stages.tell(tight, title, "changed", detail="\n".join(map(str, tight.values())))
+            self._clear(smaller)
+            states = self.stages.ask(self.hosts, "Look at the releases", self._inspect)
+            smaller = self._plan(states, make_room=True)
+            tight = short(surges(smaller, states, self.sizes))
+        if tight:
+            self._one_at_a_time(tight, states)
+        return smaller, states
+
+    def _one_at_a_time(self, tight: Mapping[str, Surge], states: Mapping[str, HostState]) -> NoReturn:
+        """Old and new do not fit side by side. Raises Stopped: instances cannot take turns yet."""
+        way_out = "Lower app/memory or app/replicas, or use a larger machine"
+        errors = {
+            host: OperationFailed(f"{host}: {surge}. {serving(states)}, nothing was started. {way_out}")
+            for host, surge in tight.items()
+        }
+        self.stages.fail(errors, f"Start release {self.artefact.release}")
+
+    def _clear(self, plan: Plan) -> None:
+        """Empties slots: of what interrupted rollouts left, or of a release that was kept."""
+        remove_old(self.app, plan.unflag_first, self.stages)
+        title = "Stop leftover instances"
+        self.stages.ask(
+            plan.unnote_first, title, lambda s, host: instances.forget_kept(s, self.app, plan.unnote_first[host])
+        )
+        self.stages.stage(plan.stop_first, title, lambda s, host: instances.stop(s, self.app, plan.stop_first[host]))
 
     def _roll_out(self, plan: Plan, states: Mapping[str, HostState], *, migrate: bool) -> None:
         upload_title = f"Upload release {plan.release}"
         self.stages.ask(plan.upload, upload_title, lambda _, host: check_room(host, states[host], self.artefact))
         self.stages.stage(plan.upload, upload_title, self._upload)
-        self.stages.stage(
-            plan.stop_first,
-            "Stop leftover instances",
-            lambda session, host: instances.stop(session, self.app, plan.stop_first[host]),
-        )
+        self._clear(plan)
         if migrate:
             self.migrations.perform(states)
-        self._start(plan, states)
+        give_up = GiveUp(self.fleet, self.app, plan, states, self._retire)
+        switch = Switch(self.app, plan, states, self.web, self.stages)
+        try:
+            Start(self.artefact, self.app, self.contexts, self.stages).perform(plan, surges(plan, states, self.sizes))
+            switch.rehearse()
+            self.hooks.before_switch(plan)
+        except Stopped as stopped:
+            raise give_up.before_switch(stopped) from None
         self._try_on_some(plan, states)
         self.stages.stage(plan.publish, "Give nginx the files of the release", self._publish)
-        self._switch(plan)
-        take_back(self.stages, self.app, plan.switch if self.canary else ())
-        self.stages.stage(plan.retire, "Stop the instances of before", lambda s, host: self._retire(s, host, plan))
+        self._switch(plan, switch, give_up)
+        self._keep(plan)
+        self.stages.stage(
+            plan.retire, "Stop the instances of before", lambda s, host: self._retire(s, host, plan.retire[host])
+        )
         self._finish(plan, states)
         self.hooks.after_switch(plan)
+
+    def _try_on_some(self, plan: Plan, states: Mapping[str, HostState]) -> None:
+        new = InSlot(plan.slot, plan.release, self.artefact.manifest.deployment_id)
+        if self.canary and plan.switch and (change := canary.between(new, states, self.web, plan.start)):
+            canary.perform(self.canary, self.stages, self.fleet, change)
 
     def _upload(self, session: Session, host: str) -> str:
         def progress(sent: int, total: int) -> None:
@@ -146,93 +197,44 @@ class _Rollout:
         sent = upload(session, self.app, self.artefact, node=node, progress=progress)
         return f"sent {sent / 2**20:.1f} MB for a release of {self.artefact.manifest.size / 2**20:.1f} MB"
 
-    def _start(self, plan: Plan, states: Mapping[str, HostState]) -> None:
-        """Starts the missing instances, holds them at the gate, and has the healthy ones start at boot."""
-        title = f"Start release {plan.release} in slot {plan.slot}"
-        self.stages.ask(plan.link, title, lambda s, _: instances.link(s, self.app, plan.slot, plan.release))
-
-        def begin(session: Session, host: str) -> str:
-            names = plan.start[host]
-            self.stages.doing(host, f"Starting {', '.join(names)} and waiting until {self.app.health} is healthy")
-            instances.start(session, self.app, names)
-            addresses = instance_addresses(self.contexts[host], host)
-            verdict = gate(session, self.app, plan.release, addresses, names)
-            if verdict.unhealthy:
-                raise OperationFailed(f"{host}: " + "\n".join(map(str, verdict.unhealthy)))
-            return "\n".join(f"warning: {text}" for text in verdict.warnings)
-
-        try:
-            self.stages.stage(plan.start, title, begin)
-            self.hooks.before_switch(plan)
-        except Stopped as stopped:
-            raise self._give_up(plan, states, stopped) from None
-        self.stages.ask(plan.enable, title, lambda s, host: instances.enable(s, self.app, plan.enable[host]))
-
-    def _give_up(self, plan: Plan, states: Mapping[str, HostState], stopped: Stopped) -> Stopped:
-        """Stops what was started; what served before was not touched, and the release stays for inspection."""
-
-        def undo(session: Session, host: str) -> None:
-            instances.stop(session, self.app, plan.start[host])
-            if plan.switch:
-                instances.mark(session, self.app, plan.release, "failed")
-
-        self.fleet.each(plan.start, undo)
-        before = next((state.current for state in states.values() if state.current), None)
-        serving = "the other instances go on serving" if not plan.switch else "nothing was switched to it"
-        if plan.switch and before:
-            serving = f"{before} goes on serving"
-        kept_at = f"{self.app.root}/releases/{plan.release}"
-        return Stopped(
-            {
-                host: OperationFailed(f"{error}\n{host}: {serving}. The release is kept in {kept_at}")
-                for host, error in stopped.errors.items()
-            }
-        )
-
-    def _try_on_some(self, plan: Plan, states: Mapping[str, HostState]) -> None:
-        new = InSlot(plan.slot, plan.release, self.artefact.manifest.deployment_id)
-        if self.canary and plan.switch and (change := canary.between(new, states, self.web, plan.start)):
-            canary.perform(self.canary, self.stages, self.fleet, change)
-
     def _publish(self, session: Session, _: str) -> None:
         session.run(script("publish", root=self.app.root, id=self.artefact.release))
 
-    def _switch(self, plan: Plan) -> None:
-        """Adds the new flag everywhere, waits, removes the others: at no moment is there none."""
-        if not plan.switch:
-            return
-        title, started = f"Switch traffic to slot {plan.slot}", time.monotonic()
-        self.stages.ask(plan.switch, title, lambda session, _: instances.add_flag(session, self.app, plan.slot))
-        time.sleep(SETTLE)
-        self.stages.ask(plan.switch, title, lambda session, _: instances.remove_flags(session, self.app, plan.slot))
-        time.sleep(SETTLE)
-        self.stages.tell(plan.switch, title, "changed", time.monotonic() - started)
+    def _switch(self, plan: Plan, switch: Switch, give_up: GiveUp) -> None:
+        """Moves the traffic, and back when nginx does not serve the new release."""
+        switch.perform()
+        take_back(self.stages, self.app, plan.switch if self.canary else ())
+        if plan.switch or plan.current:
+            try:
+                switch.verify()
+            except Stopped as stopped:
+                raise give_up.after_switch(switch, stopped) from None
+        switch.let_go()
 
-    def _retire(self, session: Session, host: str, plan: Plan) -> None:
-        addresses = instance_addresses(self.contexts[host], host)
-        wait_for_queue(session, self.app, plan.release, addresses, plan.retire[host])
-        instances.stop(session, self.app, plan.retire[host])
+    def _keep(self, plan: Plan) -> None:
+        if keep := plan.keep:
+            title = f"Keep {keep.release} for its open pages, for {self.app.skew} s"
+            self.stages.stage(plan.note, title, lambda s, _: instances.note_kept(s, self.app, keep.slot))
+
+    def _retire(self, session: Session, host: str, names: tuple[str, ...]) -> None:
+        """Stops instances that are out of the routing, once they have taken in all that came before."""
+        wait_for_queue(session, self.app, self.artefact.release, instance_addresses(self.contexts[host], host), names)
+        instances.stop(session, self.app, names)
 
     def _finish(self, plan: Plan, states: Mapping[str, HostState]) -> None:
         """What is left once the release serves: links, old releases, and last the debt."""
-
         switch = history.Switch(datetime.now(UTC), plan.release, self.action, owner())
 
         def finish(session: Session, host: str) -> None:
             instances.disable(session, self.app, plan.disable.get(host, ()))
+            if notes := plan.unnote.get(host):
+                instances.forget_kept(session, self.app, notes)
             instances.mark(session, self.app, plan.release, "healthy")
             instances.make_current(session, self.app, plan.release)
             history.record(session, self.app, switch)
-            keep = kept(plan.release, states[host], self.app.keep)
+            keep = plan.releases_to_keep(states[host], self.app.keep)
             session.run(script("prune", app=self.app.name, root=self.app.root, keep="\n".join(keep)), timeout=300)
             if host in plan.pay:
                 instances.pay(session, self.app)
 
         self.stages.stage(self.hosts, f"Make {plan.release} the current release", finish)
-
-
-def kept(release: str, state: HostState, keep: int) -> list[str]:
-    """Releases that stay on a host: ``release``, the one it replaces, and the newest others, ``keep`` in all."""
-    first = [release, *([state.current] if state.current and state.current != release else [])]
-    others = sorted((name for name in state.releases if name not in first), reverse=True)
-    return [*first, *others[: max(0, keep - len(first))]]

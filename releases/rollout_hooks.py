@@ -7,10 +7,10 @@ from roadbed.deploys.hooks import Hook
 from roadbed.engine.errors import OperationFailed, RoadbedError
 
 from .artefact import Artefact
-from .decide import Plan
 from .hook_process import HookFailed
 from .hooks import Facts, Hooks, reason
 from .host_state import HostState
+from .plan import Plan
 from .protocols import Run
 from .stages import Stages
 

@@ -5,7 +5,6 @@ visitors go to the slot. The set of a larger share contains that of a smaller on
 in one direction only.
 """
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from roadbed.deploys.canary import BUCKETS, SWITCH, bucket_flag, named_flag, pub
 from roadbed.engine.session import Session
 
 from .host_state import HostState
+from .kept import NAMEABLE
 from .scripts import script
 from .stages import Stages
 
@@ -24,10 +24,6 @@ SETTLE = 1.0
 """Seconds after which every request that was routed by the flags of before has reached its instance."""
 FLAGS = ("canary.", "named.")
 """Beginnings of the flags of a share, as ``HostState.flags`` has them."""
-
-
-NAMEABLE = re.compile(r"(?!none$)[A-Za-z0-9_-]{1,64}")
-"""Deployment ids that nginx takes from a request; it says none where there is none."""
 
 
 @dataclass(frozen=True)

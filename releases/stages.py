@@ -1,8 +1,8 @@
 """Stages of a rollout: one piece of work on several hosts at once, reported, and ended by the first failure."""
 
 import time
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn, TypeVar
 
 from roadbed.engine.errors import RoadbedError
 from roadbed.engine.session import Session
@@ -81,6 +81,12 @@ class Stages:
         if hosts:
             self._guard(title)
         return hosts
+
+    def fail(self, errors: Mapping[str, RoadbedError], title: str) -> NoReturn:
+        """Ends the rollout with these errors, reported as ``title``. Raises Stopped."""
+        for host, error in errors.items():
+            self.tell([host], title, "failed", detail=str(error))
+        raise Stopped(dict(errors))
 
     def tell(self, hosts: Iterable[str], name: str, status: Status, seconds: float = 0.0, detail: str = "") -> None:
         """A line in the report for each host."""

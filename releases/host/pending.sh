@@ -6,7 +6,8 @@ echo "kernel $(uname -r)"
 [ ! -e /run/reboot-required ] || echo required
 [ ! -e "$marker" ] || echo left
 ! systemctl --quiet is-active "$unit" || echo busy
-# New packages that an upgrade wants, such as the next kernel, are installed; nothing is removed.
+# New packages that an upgrade wants, such as the next kernel, are installed; nothing is removed. Conf: one that is
+# installed and not yet configured, as an upgrade that failed leaves it.
 apt-get -s -q upgrade --with-new-pkgs | while read -r word name _; do
-    [ "$word" != Inst ] || echo "package $name"
+    case $word in Inst | Conf) echo "package $name" ;; esac
 done

@@ -12,11 +12,14 @@ from roadbed.deploys.app import DRAIN_MARGIN
 from roadbed.deploys.cdn import stop_margin
 from roadbed.deploys.context import Context
 from roadbed.deploys.environment import instance_addresses, jemalloc
+from roadbed.deploys.skew import INSTANCES, LATER
 
 EXPOSURE_LIMIT = 1.5
 """A unit with User= alone scores 9.2; MemoryDenyWriteExecute= is out of reach, V8 needs what it forbids."""
 WATCHDOG_SAID = 45
 """Seconds: said every 20, and once it may be late."""
+TIMER_LATE = 180
+"""Seconds: looked at every 60, and an instance that stops finishes its requests."""
 SECONDS = {"h": 3600.0, "min": 60.0, "s": 1.0, "ms": 0.001, "us": 0.000001}
 
 
@@ -124,6 +127,16 @@ def test_jemalloc(host: Host, ctx: Context) -> None:
     for unit in active_units(ctx, host):
         name = jemalloc(ctx.me.arch).rpartition("/")[2]
         assert name in host.check_output(f"cat /proc/{pid(host, unit)}/maps"), unit
+
+
+def test_kept_instances_have_their_time(host: Host, ctx: Context, measure: Callable[..., None]) -> None:
+    """What is kept of the release before is stopped by the host itself when its time is over."""
+    assert host.service(f"{INSTANCES}.timer").is_running
+    assert host.service(f"{INSTANCES}.timer").is_enabled
+    since = host.check_output(f"cat {ctx.inventory.app.skewed}/[abc] 2>/dev/null; date +%s").split()
+    oldest = int(since[-1]) - min(map(int, since))
+    measure("kept for", oldest, "s", ctx.inventory.app.skew + LATER + TIMER_LATE)
+    measure("exposure", exposure(host, f"{INSTANCES}.service"), "points", EXPOSURE_LIMIT)
 
 
 def test_no_debt(host: Host, ctx: Context) -> None:

@@ -244,16 +244,22 @@ def evidence(stack: Stack, release: str) -> dict[str, Any]:
     return found
 
 
-def aborted(stack: Stack, crowd: Crowd, old: str, output: str) -> tuple[str, dict[str, Any]]:
-    """Asserts that ``old`` serves everybody again and nothing of the new release runs. Its name and the evidence."""
-    new = newest(stack)
+def running(stack: Stack) -> dict[str, str]:
+    """The instances on each machine, with the process of each."""
+    shown = (
+        "systemctl show -p Id,MainPID 'tiny@*.service' | paste -sd' ' | sed 's/  /\\n/g' | grep -v 'MainPID=0' | sort"
+    )
+    return {host: stack.ssh(host, shown) for host in HOSTS}
+
+
+def aborted(stack: Stack, crowd: Crowd, before: tuple[str, dict[str, str]], output: str) -> tuple[str, dict[str, Any]]:
+    """Asserts that all is as ``before`` and nothing of the new release runs. Its name and the evidence."""
+    (old, processes), new = before, newest(stack)
     assert new != old
     assert live(stack) == old
+    assert running(stack) == processes
     for host in HOSTS:
         assert flags(stack, host) == []
-        running = stack.ssh(host, "systemctl list-units --plain --no-legend --state=active 'tiny@*' | cut -d' ' -f1")
-        slot = stack.ssh(host, f"cd {ROUTE} && ls active.*").strip()[-1]
-        assert running.split() == [f"tiny@{slot}-0.service"]
         assert stack.ssh(host, f"cat /srv/tiny/releases/{new}/.roadbed/state").strip() == "failed"
         assert stack.ssh(host, "ls /srv/tiny | grep public").split() == ["public"]
     with Site(stack.address(HOSTS[0])) as site:
@@ -266,12 +272,12 @@ def aborted(stack: Stack, crowd: Crowd, old: str, output: str) -> tuple[str, dic
 
 
 def test_a_release_that_fails_is_taken_back(stack: Stack) -> None:
-    old = live(stack)
+    before = live(stack), running(stack)
     edition(stack, "sick", SICK)
     with Crowd(stack) as crowd:
         done = stack.provision("deploy", "--canary", "20,100", "--watch", "60s", code=4)
     print(f"\n{len(crowd.answers)} requests, failed: {crowd.failed()}\n{done.stderr}")
-    new, kept = aborted(stack, crowd, old, done.stderr)
+    new, kept = aborted(stack, crowd, before, done.stderr)
     assert re.search(
         rf"{new} at 20 % of the visitors: \d+ of \d+ requests \(100.0 %\) failed, of the old release 0 of", done.stderr
     )
@@ -283,12 +289,12 @@ def test_a_release_that_fails_is_taken_back(stack: Stack) -> None:
 
 
 def test_a_release_that_is_slow_is_taken_back(stack: Stack) -> None:
-    old = live(stack)
+    before = live(stack), running(stack)
     edition(stack, "slow", SLOW)
     with Crowd(stack) as crowd:
         done = stack.provision("deploy", "--canary", "30,100", "--watch", "60s", code=4)
     print(done.stderr)
-    _, kept = aborted(stack, crowd, old, done.stderr)
+    _, kept = aborted(stack, crowd, before, done.stderr)
     assert "the 95th percentile until the first byte is 7" in done.stderr
     assert crowd.failed() == {}
     assert kept["steps"][0]["new"]["p95_first_byte_ms"] >= 700

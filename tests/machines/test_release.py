@@ -37,11 +37,12 @@ class Site:
     def current(self) -> str:
         return self.run(f"basename $(readlink {ROOT}/current)")
 
-    def answer(self, path: str = "/api/info") -> tuple[int, str]:
-        """Status of a request through nginx, on the machine, and the release that answered."""
+    def answer(self, path: str = "/api/info", named: str = "") -> tuple[int, str]:
+        """Status of a request through nginx, on the machine, and the release that answered; it may name one."""
         url = f"https://{DOMAIN}{path}"
         shown = "%{http_code} %header{x-roadbed-release}"
-        said = self.run(f"curl -ks -o /dev/null -w '{shown}' --resolve {DOMAIN}:443:127.0.0.1 {url}; true")
+        words = f"-H 'x-deployment-id: {named}'" if named else ""
+        said = self.run(f"curl -ks {words} -o /dev/null -w '{shown}' --resolve {DOMAIN}:443:127.0.0.1 {url}; true")
         status, _, release = said.partition(" ")
         return int(status), release
 
@@ -49,20 +50,26 @@ class Site:
         return self.run(f"systemctl show -p MainPID --value '{NAME}@*.service'")
 
     def settled(self, release: str) -> None:
-        """Asserts that the host is as a finished rollout of ``release`` leaves it."""
+        """Asserts that the host is as a finished rollout of ``release`` leaves it: with one older instance at most."""
         flags = self.run(f"cd /var/lib/roadbed/{NAME}/route && ls").split()
-        assert len(flags) == 1, flags
+        kept = [flag for flag in flags if flag.startswith("old.")]
+        assert len(flags) == 1 + len(kept), flags
+        assert len(kept) <= 1, flags
         slot = flags[0].removeprefix("active.")
         units = [f"{NAME}@{slot}-{number}.service" for number in (0, 1)]
+        units += [f"{NAME}@{flag[-1]}-0.service" for flag in kept]
         active = self.run(f"systemctl list-units --plain --no-legend --state=active '{NAME}@*' | cut -d' ' -f1").split()
         at_boot = self.run(f"cd /etc/systemd/system/{NAME}.target.wants && ls").split()
-        assert sorted(active) == sorted(at_boot) == units
+        assert sorted(active) == sorted(at_boot) == sorted(units)
+        assert self.run(f"ls /var/lib/roadbed/{NAME}/skew").split() == [flag[-1] for flag in kept]
         for link in ("current", "public", f"slots/{slot}"):
             assert f"/{release}" in self.run(f"readlink -f {ROOT}/{link}") + "/", link
         assert self.run(f"ls -A {ROOT}/releases | grep partial; true") == ""
         assert self.run(f"cat {ROOT}/releases/{release}/.roadbed/state") == "healthy"
         assert self.run(f"ls /var/lib/roadbed/pending/{NAME} 2>/dev/null; true") == ""
         assert self.answer() == (200, release)
+        for flag in kept:
+            assert self.answer(named=flag.split(".")[1]) == (200, flag.split(".")[1])
 
 
 @pytest.fixture(scope="module", params=list(MACHINES))
@@ -231,8 +238,9 @@ def test_a_full_disk_is_found_before_anything_is_written(site: Site) -> None:
 
 REACHED = {
     "uploading": f"ls -d {ROOT}/releases/.*.partial",
-    "starting": f"test $(systemctl list-units --plain --no-legend --state=active,activating '{NAME}@*' | wc -l) -gt 2",
-    "switching": f"test $(ls /var/lib/roadbed/{NAME}/route | wc -l) -gt 1",
+    "starting": f"test $(systemctl list-units --plain --no-legend --state=active,activating '{NAME}@*' | wc -l) -gt 3",
+    "rehearsing": f"ls /var/lib/roadbed/{NAME}/route/old.rehearsal-*",
+    "switching": f"test $(ls /var/lib/roadbed/{NAME}/route/active.* | wc -l) -gt 1",
     "stopping": f"systemctl list-units --plain --no-legend --state=deactivating '{NAME}@*' | grep .",
 }
 
@@ -240,7 +248,7 @@ REACHED = {
 @pytest.mark.kill
 @pytest.mark.parametrize("moment", list(REACHED))
 def test_a_rollout_that_is_killed_is_finished_by_the_next_run(site: Site, moment: str) -> None:
-    """SIGKILL while it uploads, starts, switches or stops: the site answers all the while, and the next run settles."""
+    """SIGKILL while it uploads, starts, asks nginx, switches or stops: the site answers, and the next run settles."""
     old = site.current()
     site.run(f"cd {ROOT}/releases && ls | grep -v {old} | xargs -r rm -rf")
     site.edition(2 if site.stack.data["app"]["env"]["NEXT_PUBLIC_EDITION"] == "1" else 1)

@@ -33,8 +33,12 @@ def test_all_that_nginx_may_send_to_is_asked(make_context: MakeContext) -> None:
     asked: dict[str, list[str]] = {}
     for group, server, _, _ in health.instances(ctx):
         asked.setdefault(f"shop_{group}", []).append(server)
-    assert asked == {group: nginx.upstreams(ctx)[group] for group in asked}
-    assert set(asked) == {f"shop_{slot}{old}" for slot in SLOTS for old in ("", "_old")}
+    groups = nginx.upstreams(ctx)
+    for slot, other in zip(SLOTS, (*SLOTS[1:], SLOTS[0]), strict=True):
+        assert asked[f"shop_{slot}"] == groups[f"shop_{slot}"]
+        kept = [server for server in groups[f"shop_{other}_after_{slot}_old"] if not server.endswith(" backup")]
+        assert asked[f"shop_{slot}_old"] == kept
+    assert len(asked) == 2 * len(SLOTS)
 
 
 def test_own_instances_are_asked_on_loopback(make_context: MakeContext) -> None:
@@ -205,6 +209,19 @@ def test_never_all(judge: Judge) -> None:
     judge.answers(one="gone", two="gone")
     judge.rounds(1)
     assert judge.aside == ["10.0.0.11 . 5000", "10.0.0.11 . 5001"]
+
+
+@pytest.mark.parametrize("answer", ["000 0.000000", "000 0.000312", "503 0.000312"])
+def test_all_that_is_kept_of_an_old_release_if_need_be(judge: Judge, answer: str) -> None:
+    """nginx asks the active release instead."""
+    for flag in ("active.b", "old.release-1.a"):
+        (judge.folder / "route" / flag).touch()
+    judge.rounds(2)  # the round under way has not seen the flags
+    good = "b 200 0.000312 http://10.0.0.11:5020/.roadbed/health\n"
+    (judge.folder / "answers.new").write_text(f"{good}a_old {answer} http://{ONE}/.roadbed/health why\n")
+    (judge.folder / "answers.new").rename(judge.folder / "answers")
+    judge.rounds(5)
+    assert judge.aside == ["10.0.0.11 . 5000"]
 
 
 def test_what_is_slow_is_not_given_to_fewer(judge: Judge) -> None:

@@ -86,8 +86,24 @@ def test_yaml_off_is_off(make_context: MakeContext) -> None:
 def test_each_slot_has_its_group_on_every_app_host(make_context: MakeContext) -> None:
     groups = nginx.upstreams(make_context(hosts=SPLIT, app={"replicas": 2}))
     assert groups["shop_b"] == ["10.0.0.11:5020", "10.0.0.11:5021", "[2001:db8::12]:5020", "[2001:db8::12]:5021"]
-    assert groups["shop_b_old"] == ["10.0.0.11:5020", "[2001:db8::12]:5020"]
-    assert set(groups) == {f"shop_{slot}{old}" for slot in "abc" for old in ("", "_old")}
+    kept = {f"shop_{slot}_after_{old}_old" for slot in "abc" for old in "abc"}
+    assert set(groups) == {"shop_a", "shop_b", "shop_c"} | kept
+
+
+def test_who_names_a_kept_release_gets_its_instances_or_else_what_is_active(make_context: MakeContext) -> None:
+    """The canary's rule for such groups: their names end in _old. A hash could not have a backup."""
+    ctx = make_context(hosts=SPLIT, app={"replicas": 2})
+    groups = nginx.upstreams(ctx)
+    kept, active = groups["shop_b_after_a_old"][:2], groups["shop_b_after_a_old"][2:]
+    assert kept == ["10.0.0.11:5000", "[2001:db8::12]:5000"]
+    assert active == [f"{server} backup" for server in groups["shop_b"]]
+    assert groups["shop_a_after_a_old"] == groups["shop_a"]
+    text = configuration(ctx)
+    assert "old.$roadbed_named.a) { set $roadbed_old _after_a_old; }" in text
+    images = re.search(r"upstream shop_b_after_a_old_images \{(.*?)\}", text, re.DOTALL)
+    assert images
+    assert "hash" not in images[1].replace("a hash knows", "")
+    assert "server 10.0.0.11:5020 backup max_fails=0;" in images[1]
 
 
 def test_a_host_with_the_app_asks_itself(make_context: MakeContext) -> None:

@@ -137,7 +137,15 @@ def test_without_a_reboot_only_what_restarts_counts(
 
 
 def test_what_a_host_says_is_understood() -> None:
-    lines = ["boot 1-2", "kernel 6.1.0-40-amd64", "required", "package nginx", "package base-files", ""]
+    lines = [
+        "boot 1-2",
+        "kernel 6.1.0-40-amd64",
+        "required",
+        "package nginx",
+        "package base-files",
+        "package nginx",
+        "",
+    ]
     assert parse("one", lines) == Pending("1-2", "6.1.0-40-amd64", ("base-files", "nginx"), required=True)
     assert parse("one", ["boot 1", "kernel 6", "left", "busy"]) == Pending("1", "6", left=True, busy=True)
     with pytest.raises(OperationFailed, match="one: did not tell"):

@@ -21,11 +21,12 @@ from roadbed.releases import hook_process
 from roadbed.releases.artefact import Artefact
 from roadbed.releases.build_hooks import BuildHooks
 from roadbed.releases.command import BuildFailed
-from roadbed.releases.decide import Plan, decide
+from roadbed.releases.decide import decide
 from roadbed.releases.hook_process import HookFailed, perform
 from roadbed.releases.host_state import HostState
 from roadbed.releases.job import Job, make_job
 from roadbed.releases.manifest import Manifest
+from roadbed.releases.plan import Plan
 from roadbed.releases.project import Project
 from roadbed.releases.rollout_hooks import RolloutHooks
 from roadbed.releases.source import GitState
@@ -378,7 +379,7 @@ def test_of_a_release_file_they_run_beside_the_inventory(rollout: Callable[..., 
 
 
 def test_the_commit_of_a_build_is_that_of_the_project(stack: Callable[..., Any], job: Any) -> None:
-    made = replace(job.it, git=lambda root: GitState("c0ffee", False))
+    made = replace(job.it, git=lambda root: GitState("c0ffee", dirty=False))
     hooks = BuildHooks(stack(before_build='echo "commit $ROADBED_COMMIT"'), made)
     with hooks.around(NEW):
         pass

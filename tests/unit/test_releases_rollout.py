@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from roadbed.releases import scripts
-from roadbed.releases.decide import Plan, decide
+from roadbed.releases.decide import decide
 from roadbed.releases.host_state import HostState, ReleaseOnHost, parse
-from roadbed.releases.rollout import kept
+from roadbed.releases.plan import Plan
 
 OLD, NEW = "20260101T000000-0000000", "20260102T000000-1111111"
 
@@ -197,17 +197,19 @@ def test_a_web_host_without_the_app_gets_files_and_flags_and_no_instances() -> N
 
 def test_what_a_host_prints_is_understood() -> None:
     lines = [
-        "arch x86_64", "free 1048576", f"release {OLD} healthy aa", f"release {NEW} unknown bb", f"slot a {OLD}",
+        "arch x86_64", "free 1048576", f"release {OLD} healthy aa -", f"release {NEW} unknown bb v2", f"slot a {OLD}",
         f"current {OLD}", f"public {OLD}", f"static {OLD}", "flag active.a", f"flag old.{NEW}.b",
         "instance a-0 active", "instance b-0 deactivating", "instance c-0 inactive", "enabled a-0", "debt shop",
-        f"migrated aa {OLD}", f"migrated bb {NEW}",
+        f"migrated aa {OLD}", f"migrated bb {NEW}", "kept c", "nginx shop.example.com", "available 2097152",
     ]  # fmt: skip
     state = parse(lines)
-    assert state.releases == {OLD: ReleaseOnHost("healthy", "aa"), NEW: ReleaseOnHost("unknown", "bb")}
+    assert state.releases == {OLD: ReleaseOnHost("healthy", "aa"), NEW: ReleaseOnHost("unknown", "bb", "v2")}
     assert (state.slots, state.current, state.static, state.free_kb) == ({"a": OLD}, OLD, OLD, 1048576)
     assert (state.serving(), state.running(), state.enabled) == ("a", {"a-0", "b-0"}, {"a-0"})
     assert state.debt
     assert state.migrated == (f"aa {OLD}", f"bb {NEW}")
+    assert (state.kept, state.nginx, state.available_kb) == ({"c"}, True, 2097152)
+    assert (parse([]).nginx, parse([]).available_kb) == (False, None)
 
 
 @pytest.mark.parametrize(
@@ -220,8 +222,9 @@ def test_the_slot_that_serves_is_the_one_nginx_takes(flags: str, slot: str | Non
 def test_the_release_and_the_one_it_replaces_are_always_kept() -> None:
     ids = [f"2026010{day}T000000-0000000" for day in range(1, 7)]
     state = host(releases={one: ReleaseOnHost("healthy", "d") for one in ids}, current=ids[0])
-    assert kept(ids[2], state, 2) == [ids[2], ids[0]]
-    assert kept(ids[2], state, 4) == [ids[2], ids[0], ids[5], ids[4]]
+    found = plan(ids[2], one=state)
+    assert found.releases_to_keep(state, 2) == [ids[2], ids[0]]
+    assert found.releases_to_keep(state, 4) == [ids[2], ids[0], ids[5], ids[4]]
 
 
 def given(text: str) -> list[str]:

@@ -8,10 +8,11 @@ from roadbed.deploys.sizing import Sizing, size
 TABLE = [
     # replicas, memory, cpus, MiB of the host -> replicas, MiB each, heap
     ("auto", "auto", 1, 960, (1, 288, 216)),
-    ("auto", "auto", 2, 2000, (1, 808, 606)),
-    ("auto", "auto", 2, 8000, (2, 1904, 1428)),
+    ("auto", "auto", 2, 2000, (1, 538, 403)),
+    ("auto", "auto", 1, 1800, (1, 708, 531)),
+    ("auto", "auto", 2, 8000, (2, 1523, 1142)),
     ("auto", "auto", 4, 64000, (4, 2048, 1536)),
-    ("auto", "auto", 8, 8000, (3, 1269, 951)),
+    ("auto", "auto", 8, 8000, (3, 1088, 816)),
     (2, 512, 2, 4000, (2, 512, 384)),
     (4, "auto", 2, 4000, (4, 452, 339)),
 ]
@@ -28,6 +29,14 @@ def test_instances_fit_twice(replicas: object, memory: object, cpus: int, host: 
     sizing = size(app(replicas, memory), cpus, host)
     assert sizing == Sizing(*expected)
     assert 2 * sizing.replicas * sizing.memory_mb + 384 <= host
+
+
+def test_an_instance_that_is_kept_for_open_pages_is_counted_where_it_leaves_enough_for_the_others() -> None:
+    kept, none = app(2, "auto"), app(2, "auto").model_copy(update={"skew": 0})
+    assert size(none, 2, 8000).memory_mb == (8000 - 384) // 4
+    assert size(kept, 2, 8000).memory_mb == (8000 - 384) // 5
+    assert size(kept, 2, 2384).memory_mb == 500
+    assert size(kept, 2, 2384) == size(none, 2, 2384)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { connection } from "next/server";
 import { ActionForm, type ActionState } from "@/components/action-form";
+import { Care } from "@/components/care";
 import { StampLine } from "@/components/stamp-line";
 import { findProduct } from "@/lib/catalog";
 import { release, stamp } from "@/lib/stamp";
@@ -28,6 +29,7 @@ export default async function CartPage() {
       <ActionForm action={addToCart} label="Add">
         <input name="product" defaultValue="1" aria-label="Product id" />
       </ActionForm>
+      <Care />
       <StampLine stamp={stamp("/cart")} />
     </main>
   );
