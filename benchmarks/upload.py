@@ -71,10 +71,10 @@ def build(stack: "Inventory", env: str) -> "Artefact":
 
 def send(session: "Session", stack: "Inventory", release: "Artefact") -> dict[str, Any]:
     """Sends a release; what that took."""
-    from roadbed.releases.upload import deliver
+    from roadbed.releases.upload import upload
 
     began = time.monotonic()
-    sent = deliver(session, stack.app, release, node="/usr/bin/node", progress=lambda now, total: None)
+    sent = upload(session, stack.app, release, node="/usr/bin/node", progress=lambda now, total: None)
     return {
         "bytes": sent.size,
         "files": sent.sent,

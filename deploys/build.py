@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .context import Context
 
 LEAST_MB = 1024
-"""MiB with which a small app builds (measured)."""
+"""MiB below which no build is begun. Measured with the sample app, Next.js 16.4.6 and two cores: its processes have 850
+at most, it builds with 1024 and is killed with 768. Larger apps need more."""
 FREE_MB = 128
 """MiB of what is free at this moment that a build leaves alone."""
 

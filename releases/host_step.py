@@ -32,7 +32,7 @@ class Steps:
     ) -> str:
         """Runs ``words`` in ``folder`` and returns its last line. Raises BuildFailed with the end of the log.
 
-        ``env`` and ``npmrc`` go there in files that root alone can read, and are gone with the step.
+        ``env`` and ``npmrc`` go there in files that root alone can read, and that the unit removes when it ends.
         """
         session, minutes = self.host.session, self.host.inventory.build.minutes
         try:
@@ -44,11 +44,7 @@ class Steps:
         command = unit_command(
             words, folder=folder, writable=self.writable, budget=self.limits, minutes=minutes, npmrc=bool(npmrc)
         )
-        try:
-            end, last = self._follow(command, title)
-        finally:
-            if session.alive:
-                session.run(f"rm -f {RUN}/env {RUN}/npmrc")
+        end, last = self._follow(command, title)
         if end.code != 0:
             why = f": {end.why}" if end.why else f" with exit code {end.code}"
             raise BuildFailed(
@@ -84,8 +80,12 @@ class Steps:
 
 
 def as_user(text: str) -> str:
-    """``text`` as a command for root that runs it as the user of builds: links in their folders may lead anywhere."""
-    return f"setpriv --reuid={USER} --regid={USER} --clear-groups --no-new-privs sh -c {shlex.quote(text)}"
+    """``text`` as a command for root that runs it as the user of builds: links in their folders may lead anywhere.
+
+    Not in the folder of root, into which that user cannot go back, as find wants to.
+    """
+    away = shlex.quote(f"cd /\n{text}")
+    return f"setpriv --reuid={USER} --regid={USER} --clear-groups --no-new-privs sh -c {away}"
 
 
 @contextmanager

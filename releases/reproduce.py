@@ -1,12 +1,13 @@
 """Whether a release can be built again byte by byte: two builds compared, and why they differ where they do."""
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from .manifest import Manifest
 
-RENDERED = frozenset({".html", ".rsc", ".body", ".meta"})
-"""Kinds of files that `next build` renders (server/lib/incremental-cache/file-system-cache.js)."""
+RENDERED = re.compile(r"/route-cache/|\.(html|rsc|body|meta)$|/server/pages/.+\.json$")
+"""Files that `next build` renders: pages, and their data (server/lib/incremental-cache/file-system-cache.js)."""
 SHOWN = 8
 """Names that a reason lists."""
 RANDOM_ID = 21
@@ -29,7 +30,7 @@ def differences(first: Manifest, second: Manifest) -> list[str]:
 
 def because(first: Manifest, paths: list[str]) -> tuple[str, ...]:
     """The reasons for which ``paths`` differ, in words."""
-    pages = [path for path in paths if PurePosixPath(path).suffix in RENDERED]
+    pages = [path for path in paths if RENDERED.search(path)]
     others = [path for path in paths if path not in pages]
     found = list(foreseen(first))
     if pages:

@@ -194,8 +194,7 @@ class _Rollout:
             self.stages.doing(host, f"Uploading: {sent / 2**20:.1f} of {total / 2**20:.1f} MB")
 
         node = node_path(self.contexts[host]) if host in self.apps else None
-        sent = upload(session, self.app, self.artefact, node=node, progress=progress)
-        return f"sent {sent / 2**20:.1f} MB for a release of {self.artefact.manifest.size / 2**20:.1f} MB"
+        return str(upload(session, self.app, self.artefact, node=node, progress=progress))
 
     def _publish(self, session: Session, _: str) -> None:
         session.run(script("publish", root=self.app.root, id=self.artefact.release))

@@ -57,6 +57,7 @@ def unit_command(
         f"MemoryMax={budget.memory_mb}M",
         f"CPUQuota={budget.cpu_percent}%",
         f"RuntimeMaxSec={minutes}min",
+        f"ExecStopPost=+/bin/rm -f {RUN}/env {RUN}/npmrc",
         *SANDBOX,
     ]
     if npmrc:

@@ -65,18 +65,6 @@ def upload(
     *,
     node: str | None,
     progress: Callable[[int, int], None],
-) -> int:
-    """As ``deliver``; returns the bytes that were sent."""
-    return deliver(session, app, artefact, node=node, progress=progress).size
-
-
-def deliver(
-    session: Session,
-    app: AppSettings,
-    artefact: Artefact,
-    *,
-    node: str | None,
-    progress: Callable[[int, int], None],
 ) -> Sent:
     """Makes ``releases/<id>`` on a host and returns what was sent for it.
 

@@ -140,6 +140,7 @@ def test_a_step_runs_as_a_bounded_sandboxed_unit() -> None:
         "PrivateTmp=yes",
         "EnvironmentFile=/run/roadbed-build/env",
         "LoadCredential=npmrc:/run/roadbed-build/npmrc",
+        "ExecStopPost=+/bin/rm -f /run/roadbed-build/env /run/roadbed-build/npmrc",
     ):
         assert wanted in properties
     assert words[words.index("--") :] == [

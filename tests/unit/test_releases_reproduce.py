@@ -94,6 +94,23 @@ def test_the_folders_and_cores_of_the_machine_that_built_are_evened_out(tmp_path
     assert (config["experimental"] if old else config)["adapterPath"] == "/roadbed/runtime/adapter.cjs"
 
 
+def test_the_order_in_which_pages_were_ready_is_evened_out(tmp_path: Path) -> None:
+    left = set()
+    for folder, names in (("a", ["/b", "/ä"]), ("b", ["/ä", "/b"])):
+        dist = tmp_path / folder / ".next"
+        (dist / "server").mkdir(parents=True)
+        pages = dict.fromkeys(names, "x")
+        (dist / "server/pages-manifest.json").write_text(json.dumps(pages))
+        (dist / "prerender-manifest.json").write_text(json.dumps({"version": 4, "routes": pages, "dynamicRoutes": {}}))
+        (dist / "required-server-files.json").write_text("{}")
+        (tmp_path / folder / "server.js").write_text("")
+        build_paths.settle(tmp_path / folder, ".next")
+        texts = [(dist / name).read_text() for name in ("server/pages-manifest.json", "prerender-manifest.json")]
+        assert [json.loads(texts[0]), json.loads(texts[1])["routes"]] == [pages, pages]
+        left.add(tuple(texts))
+    assert len(left) == 1
+
+
 def test_the_archive_depends_on_the_tree_and_the_id_alone(tmp_path: Path) -> None:
     first = archive_of(make_release(tmp_path / "a"))
     assert archive_of(make_release(tmp_path / "b")) == first
@@ -107,6 +124,7 @@ def test_what_differs_is_named_by_page_and_by_file(tmp_path: Path) -> None:
         f"{seed}/products/1.html",
         f"{seed}/products/1.segments/_full.segment.rsc",
         f"{seed}/index.rsc",
+        ".roadbed/seed/app/.next/server/route-cache/PAGES/cd34/$/de/books.json",
         "app/.next/server/app/sale.html",
         "app/server.js",
     ]
@@ -114,7 +132,7 @@ def test_what_differs_is_named_by_page_and_by_file(tmp_path: Path) -> None:
     paths = reproduce.differences(release, other)
     assert paths == sorted(changed)
     pages, files = reproduce.because(release, paths)
-    assert pages.startswith("rendered pages differ (/index, /products/1, /sale): they show times")
+    assert pages.startswith("rendered pages differ (/de/books, /index, /products/1, /sale): they show times")
     assert files == "files differ that are no pages (app/server.js)"
     assert reproduce.because(release, []) == ()
 
