@@ -28,7 +28,7 @@ class HostState:
     ``flags`` are the files by which nginx chooses a slot (web hosts only); ``free_kb`` is what
     the file system of /srv has left, ``available_kb`` the memory for more processes (None: unknown). ``debt``:
     environment or unit changed since the instances started. ``kept`` are the slots whose instance 0 is kept for
-    open pages, until the host itself stops it. ``nginx``: it runs, and serves the app's domain.
+    open pages, until the host itself stops it. ``nginx``: it runs, and knows domain and ports of the app.
     ``migrated`` are the lines of ``AppSettings.migrated``.
     """
 
@@ -67,7 +67,7 @@ def inspect(session: Session, app: AppSettings, *, owed: bool = False) -> HostSt
     ``owed``: a dry run has found that the environment or a unit of the app would change.
     """
     given = {"app": app.name, "root": app.root, "route": app.route, "skewed": app.skewed, "migrated": app.migrated}
-    lines = session.read(script("inspect", **given, domain=app.domain)).out.splitlines()
+    lines = session.read(script("inspect", **given, domain=app.domain, port=str(app.port))).out.splitlines()
     state = parse(lines)
     return replace(state, debt=state.debt or owed)
 

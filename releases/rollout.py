@@ -176,7 +176,7 @@ class _Rollout:
             raise give_up.before_switch(stopped) from None
         self._try_on_some(plan, states)
         self.stages.stage(plan.publish, "Give nginx the files of the release", self._publish)
-        self._switch(plan, switch, give_up)
+        self._switch(switch, give_up)
         self._keep(plan)
         self.stages.stage(
             plan.retire, "Stop the instances of before", lambda s, host: self._retire(s, host, plan.retire[host])
@@ -199,15 +199,14 @@ class _Rollout:
     def _publish(self, session: Session, _: str) -> None:
         session.run(script("publish", root=self.app.root, id=self.artefact.release))
 
-    def _switch(self, plan: Plan, switch: Switch, give_up: GiveUp) -> None:
+    def _switch(self, switch: Switch, give_up: GiveUp) -> None:
         """Moves the traffic, and back when nginx does not serve the new release."""
         switch.perform()
-        take_back(self.stages, self.app, plan.switch if self.canary else ())
-        if plan.switch or plan.current:
-            try:
-                switch.verify()
-            except Stopped as stopped:
-                raise give_up.after_switch(switch, stopped) from None
+        take_back(self.stages, self.app, switch.plan.switch if self.canary else ())
+        try:
+            switch.verify()
+        except Stopped as stopped:
+            raise give_up.after_switch(switch, stopped) from None
         switch.let_go()
 
     def _keep(self, plan: Plan) -> None:

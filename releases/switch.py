@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from secrets import token_hex
 
 from roadbed.deploys.app import AppSettings
+from roadbed.engine.errors import OperationFailed
 from roadbed.engine.session import Session
 
 from . import instances
@@ -26,22 +27,39 @@ class Switch:
     ) -> None:
         self.app, self.plan, self.states, self.web, self.stages = app, plan, states, web, stages
         self.title = f"Switch traffic to slot {plan.slot}"
+        self.judged = [host for host in plan.switch if states[host].nginx]
+        """The web hosts whose nginx can be asked: it runs, and knows the app as the inventory has it."""
 
     def rehearse(self) -> None:
         """Has each nginx ask for the new release before any visitor is led there. Raises Stopped when one cannot.
 
-        The questions name a release that nobody else names, and a flag leads that name to the new slot.
+        The questions name a release that nobody else names, and a flag leads that name to the new slot. An nginx that
+        does not serve the release of before either is no judge: a later step of the run may mend it.
         """
-        hosts, name = [host for host in self.plan.switch if self.states[host].nginx], f"rehearsal-{token_hex(8)}"
+        hosts, name = list(self.judged), f"rehearsal-{token_hex(8)}"
         flag, title = f"old.{name}.{self.plan.slot}", "Ask nginx for the new release, ahead of the visitors"
-        release = self.plan.release
+
+        def ask(session: Session, host: str) -> None:
+            try:
+                verify(session, self.app, self.plan.release, self.states[host], named=name)
+            except OperationFailed:
+                if self._serves_before(session, host):
+                    raise
+                self.judged.remove(host)
+
         try:
             self.stages.ask(hosts, title, lambda session, _: instances.add_old_flag(session, self.app, flag))
-            self.stages.ask(
-                hosts, title, lambda session, host: verify(session, self.app, release, self.states[host], named=name)
-            )
+            self.stages.ask(hosts, title, ask)
         finally:
             self.stages.ask(hosts, title, lambda session, _: instances.remove_old_flags(session, self.app, [flag]))
+
+    def _serves_before(self, session: Session, host: str) -> bool:
+        state = self.states[host]
+        try:
+            verify(session, self.app, state.current or "", state)
+        except OperationFailed:
+            return False
+        return True
 
     def perform(self) -> None:
         """Leads open pages to the release they are of, and then everybody else to the new one."""
@@ -53,9 +71,9 @@ class Switch:
             self.stages.tell(plan.switch, self.title, "changed", time.monotonic() - started)
 
     def verify(self) -> None:
-        """Raises Stopped when nginx on a web host does not serve the new release; where none runs yet, nobody asks."""
+        """Raises Stopped when nginx on a web host does not serve the new release."""
         self.stages.ask(
-            [host for host in self.web if self.states[host].nginx],
+            self.judged,
             "Ask nginx for the new release",
             lambda session, host: verify(session, self.app, self.plan.release, self.states[host]),
         )
@@ -63,8 +81,7 @@ class Switch:
     @property
     def undoable(self) -> bool:
         """Whether all traffic can go back where it was: to the slot of before, or nowhere before the first release."""
-        serving = any(self.states[host].serving() for host in self.web)
-        return bool(self.plan.switch) and (self.plan.before is not None or not serving)
+        return self.plan.before is not None or not any(self.states[host].serving() for host in self.web)
 
     def undo(self) -> None:
         """Puts the flags and the files of nginx back as they were before. Raises Stopped."""

@@ -1,6 +1,6 @@
 # What a host has of an app, one fact a line: a word, then its values. Read by releases/host_state.py.
 # Given: app, root (/srv/<app>), route (folder of the flag files), skewed (folder of the kept instances), migrated
-# (file of the migrations that have run), domain.
+# (file of the migrations that have run), domain, port (of the first instance).
 echo "arch $(uname -m)"
 for place in "$root" /srv /; do
     if [ -d "$place" ]; then break; fi
@@ -32,7 +32,9 @@ done
 for file in "$skewed"/[abc]; do
     [ ! -f "$file" ] || echo "kept ${file##*/}"
 done
-if systemctl is-active --quiet nginx 2>/dev/null && grep -qs "^ *server_name $domain;$" /etc/nginx/nginx.conf; then
+# Whether nginx could be asked for a release: a change of domain or port reaches it only later in a run.
+if systemctl is-active --quiet nginx 2>/dev/null && grep -qs "^ *server_name $domain;$" /etc/nginx/nginx.conf &&
+    grep -qs "^ *server .*:$port max_fails=" /etc/nginx/nginx.conf; then
     echo "nginx $domain"
 fi
 systemctl list-units --all --plain --no-legend --no-pager "$app@*.service" 2>/dev/null |

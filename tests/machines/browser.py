@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from playwright.sync_api import Page, Response, sync_playwright
+from playwright.sync_api import Page, Request, Response, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 
@@ -32,8 +32,13 @@ class Tab:
         page = self.page
         page.on("console", lambda said: self.wrong.append(f"console: {said.text}") if said.type == "error" else None)
         page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
-        page.on("requestfailed", lambda request: self.wrong.append(f"request: {request.url} {request.failure}"))
+        page.on("requestfailed", self._failed)
         page.on("response", self._answered)
+
+    def _failed(self, request: Request) -> None:
+        """What the page itself cancels is no failure: Next.js does so with prefetches that it no longer needs."""
+        if request.failure != "net::ERR_ABORTED":
+            self.wrong.append(f"request: {request.url} {request.failure}")
 
     def _answered(self, answer: Response) -> None:
         self.asked.append(answer.url)

@@ -213,6 +213,30 @@ def test_what_a_host_prints_is_understood() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "deployment"),
+    [(f' "deployment_id": "{NEW}",', NEW), (' "deployment_id": null,', None), (' "deployment_id": "a b",', None)],
+)
+def test_the_script_that_looks_at_a_host_finds_what_is_there(tmp_path: Path, line: str, deployment: str | None) -> None:
+    root, route, skewed = tmp_path / "srv", tmp_path / "route", tmp_path / "skew"
+    meta = root / "releases" / NEW / ".roadbed"
+    for folder in (meta, root / "slots", route, skewed):
+        folder.mkdir(parents=True)
+    (meta / "manifest.json").write_text('{\n "app": "shop",\n' + line + '\n "files": {"deployment_id": "x"}\n}\n')
+    (root / "slots/b").symlink_to(f"../releases/{NEW}")
+    (root / "current").symlink_to(f"releases/{NEW}")
+    (route / f"old.{OLD}.a").touch()
+    (skewed / "a").write_text("1790000000\n")
+    (skewed / ".lock").touch()
+    given = {"app": "no-such-app", "root": str(root), "route": str(route), "skewed": str(skewed)}
+    text = scripts.script("inspect", **given, migrated=str(tmp_path / "none"), domain="shop.example.com", port="5000")
+    done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=True)
+    state = parse(done.stdout.splitlines())
+    assert (state.releases[NEW].deployment, state.slots, state.current) == (deployment, {"b": NEW}, NEW)
+    assert (state.flags, state.kept, state.nginx) == ({f"old.{OLD}.a"}, {"a"}, False)
+    assert 0 < (state.available_kb or 0) < 2**40
+
+
+@pytest.mark.parametrize(
     ("flags", "slot"), [("", None), ("a", "a"), ("b", "b"), ("ab", "b"), ("ac", "c"), ("abc", "c")]
 )
 def test_the_slot_that_serves_is_the_one_nginx_takes(flags: str, slot: str | None) -> None:
