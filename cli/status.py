@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from roadbed.engine.past_runs import PastRun
     from roadbed.releases.status import HostStatus
 
-COLOURS = {"live": "green", "requests go there": "green", "serves nothing": "yellow"}
+COLOURS = {"live": "green", "sends there": "green", "idle": "yellow"}
 
 
 def run(inventory: str | None, *, as_json: bool, ask_sudo_password: bool) -> None:
@@ -52,7 +52,7 @@ def table(stack: "Inventory", hosts: "Mapping[str, HostStatus]", failures: "Mapp
     """A line for each slot in use on each host."""
     from roadbed.releases.status import slots
 
-    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for title in ("host", "phase", "slot", "release", "instances", "", "free"):
         grid.add_column(title, no_wrap=title in ("phase", "slot", "release", "free"), overflow="fold")
     for name in stack.hosts:

@@ -14,7 +14,9 @@ from roadbed.engine.session import Session
 from .host_state import HostState, inspect
 from .scripts import script
 
-LIVE, SKEW, IDLE, SENDS = "live", "kept for skew", "serves nothing", "requests go there"
+LIVE, SKEW, IDLE, SENDS = "live", "kept for skew", "idle", "sends there"
+"""What a slot is to the stack: it serves; it answers the pages it made; nothing asks it; a web host without the app
+sends requests there."""
 
 
 @dataclass(frozen=True)

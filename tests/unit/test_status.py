@@ -205,7 +205,7 @@ def test_all_is_well(stack: Any) -> None:
     (slot,) = slots(stack, found, "app-1")
     assert (slot.slot, slot.release, slot.counts, slot.use) == ("b", NEW, {"active": 2}, "live")
     (sends,) = slots(stack, found, "web-1")
-    assert (sends.slot, sends.release, sends.use) == ("b", NEW, "requests go there")
+    assert (sends.slot, sends.release, sends.use) == ("b", NEW, "sends there")
     assert slots(stack, found, "data-1") == []
     told = as_json(stack, found, "app-1")
     assert told["instances"]["b-1"] == {"state": "active", "release": NEW}
@@ -301,7 +301,7 @@ def test_table_fits_80_columns(stack: Any) -> None:
         ["data-1", "phase3", "-", "-"],
     ]
     whole = " ".join(said)
-    for text in ("12.0 GB", "30.0 GB", NEW, OLD, OLDER, "1 failed", "kept for", "serves"):
+    for text in ("12.0 GB", "30.0 GB", NEW, OLD, OLDER, "1 failed", "kept for", "idle"):
         assert text in whole
 
 
