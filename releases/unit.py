@@ -46,7 +46,9 @@ def unit_command(
     """The shell command, for root, that runs ``words`` in ``folder`` and passes on output and exit code.
 
     Nothing in it is secret. Standard input is the line to the control machine: the unit ends when it is cut.
+    systemd would put variables of the unit's own environment in the place of ``$``, so that is doubled.
     """
+    literal = [word.replace("$", "$$") for word in words]
     properties = [
         f"User={USER}",
         f"Group={USER}",
@@ -64,7 +66,7 @@ def unit_command(
         properties.append(f"LoadCredential=npmrc:{RUN}/npmrc")
     options = [f"--property={each}" for each in properties]
     start = ["systemd-run", "--pipe", "--wait", "--collect", f"--unit={UNIT}", "--service-type=exec"]
-    return shlex.join([*start, *options, "--", "/bin/sh", f"{RUN}/run", str(SILENCE), *words])
+    return shlex.join([*start, *options, "--", "/bin/sh", f"{RUN}/run", str(SILENCE), *literal])
 
 
 @dataclass(frozen=True)

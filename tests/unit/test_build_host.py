@@ -119,7 +119,9 @@ LIMITS = Budget(1500, 100, "")
 
 def command(**changes: Any) -> list[str]:
     given: dict[str, Any] = {"folder": "/var/lib/x/source", "writable": ("/var/lib/x", "/var/lib/y"), "npmrc": True}
-    text = unit_command(["npm", "ci", "--cache", "/a b"], budget=LIMITS, minutes=30, **{**given, **changes})
+    text = unit_command(
+        ["npm", "ci", "--cache", "/a b", "${HOME%/*}"], budget=LIMITS, minutes=30, **{**given, **changes}
+    )
     return shlex.split(text)
 
 
@@ -152,6 +154,7 @@ def test_a_step_runs_as_a_bounded_sandboxed_unit() -> None:
         "ci",
         "--cache",
         "/a b",
+        "$${HOME%/*}",
     ]
     assert not [word for word in command(npmrc=False) if "LoadCredential" in word]
 
