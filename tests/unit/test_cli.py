@@ -105,7 +105,7 @@ MISTAKES = [
     (["logs", "--since", "soon", "-i", "good.yml"], "--since: 'soon' is no time. Write a span such as 30s", 2),
     (["logs", "--instance", "d-0", "-i", "good.yml"], "--instance: 'd-0' is none. Write slot and number", 2),
     (["logs", "--redis", "--release", "x", "-i", "good.yml"], "--release: is for --app and --nginx", 2),
-    (["logs", "--lines", "0", "-i", "good.yml"], "should be greater than or equal to 1", 2),
+    (["logs", "--lines", "0", "-i", "good.yml"], "0 is not in the range 1<=x<=100000", 2),
     (["exec", "one", "uptime", "-i", "good.yml"], "Write it after two dashes: provision exec app-1 -- uptime", 2),
     (["exec", "two", "-i", "good.yml", "--", "uptime"], "HOST: there is no host two. Hosts: one", 2),
     (["exec", "--role", "db", "-i", "good.yml", "--", "uptime"], "--role: 'db' is not a role. Roles: web, app", 2),

@@ -100,7 +100,7 @@ def parsed(*words: str) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 def test_what_stands_after_the_dashes_is_the_command_as_it_is() -> None:
     params, command = parsed("app-1", "-i", "prod", "--role", "app", "--", "grep", "-i", "a b", "--", "-K")
-    assert (params["hosts"], params["inventory"], params["role"]) == (["app-1"], "prod", "app")
+    assert (list(params["hosts"]), params["inventory"], params["role"]) == (["app-1"], "prod", "app")
     assert command == ("grep", "-i", "a b", "--", "-K")
     assert parsed("app-1", "uptime")[1] == ()
     assert issubclass(WithCommand, object)
