@@ -26,6 +26,18 @@ def driver(stack: "Inventory") -> tuple[str | None, str]:
     return found.driver, found.note
 
 
+def source_problem(stack: "Inventory") -> str:
+    """Why a phase would refuse the project, if for more than a vulnerable version; empty when it would not."""
+    from roadbed.engine.errors import RoadbedError
+    from roadbed.releases.build import check_source
+
+    try:
+        check_source(stack, allow_vulnerable=True)
+    except RoadbedError as error:
+        return str(error)
+    return ""
+
+
 def run(phase: str | None, inventory: str | None, *, as_json: bool, ask_sudo_password: bool) -> None:
     """Prints every finding.
 
@@ -43,7 +55,8 @@ def run(phase: str | None, inventory: str | None, *, as_json: bool, ask_sudo_pas
 
     stack = load(inventory)
     require(stack, named(phase or "phase1"))
-    findings: list[Finding] = []
+    problem = source_problem(stack)
+    findings = [Finding("stack", "source", "error" if problem else "ok", problem or str(stack.source))]
     with Fleet(stack, sudo_password=sudo_password(ask_sudo_password)) as fleet:
         known = {name: fleet.known.known(host.address, stack.ssh.port) for name, host in stack.hosts.items()}
         fleet.connect()

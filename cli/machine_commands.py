@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Inventory, Json
+from .options import Json
 
 if TYPE_CHECKING:
     from roadbed.engine.inventory import Inventory as Stack
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Local rehearsal machines: up, down, reset, list, ssh, cut, heal, slow.")
 Names = Annotated[list[str] | None, typer.Argument(help="Machine names. Default: all of the inventory.")]
 Name = Annotated[str, typer.Argument(help="Machine name.")]
+Inventory = Annotated[
+    str,
+    typer.Option("--inventory", "-i", help="Name in inventories/, or a path to a .yml file, whose hosts they play."),
+]
 
 
 @contextmanager
@@ -28,21 +32,29 @@ def _plain_errors() -> Iterator[None]:
         raise OperationFailed(str(error)) from None
 
 
-def _stack(inventory: str | None) -> "Stack":
+def _stack(inventory: str, names: list[str] | None = None) -> "Stack":
+    """The inventory. Raises InventoryError when it has not all of ``names``."""
+    from roadbed.engine.errors import InventoryError
     from roadbed.engine.load import load
 
-    return load(inventory or "rehearsal")
+    stack = load(inventory)
+    for name in names or ():
+        if name not in stack.hosts:
+            raise InventoryError(
+                f"{stack.path}: has no host {name}. Hosts: {', '.join(stack.hosts)}. Another inventory: -i NAME"
+            )
+    return stack
 
 
 @app.command(epilog="Example:  provision machines up -i rehearsal")
-def up(names: Names = None, inventory: Inventory = None) -> None:
+def up(names: Names = None, inventory: Inventory = "rehearsal") -> None:
     """Boot a machine for every host of the inventory."""
     from roadbed.machines.rehearsal import boot
 
     from .style import say
 
     with _plain_errors():
-        boot(_stack(inventory), names, say=say)
+        boot(_stack(inventory, names), names, say=say)
 
 
 @app.command(
@@ -50,7 +62,7 @@ def up(names: Names = None, inventory: Inventory = None) -> None:
 )
 def down(
     names: Names = None,
-    inventory: Inventory = None,
+    inventory: Inventory = "rehearsal",
     everything: Annotated[bool, typer.Option("--all", help="Every machine there is, of all inventories.")] = False,
 ) -> None:
     """Destroy machines. Leaves nothing behind but the cached base images."""
@@ -62,20 +74,28 @@ def down(
         there = [machine.name for machine in nspawn.listing()]
         wanted = there if everything else names or [name for name in _stack(inventory).hosts if name in there]
         gone = nspawn.down(wanted) if wanted else []
-    say(f"Destroyed: {', '.join(gone)}" if gone else "There is no machine.")
+    if gone:
+        say(f"Destroyed: {', '.join(gone)}")
+    elif there:
+        say(f"No machine of {inventory} is there. There are: {', '.join(there)}. Another inventory: -i NAME")
+    else:
+        say("There is no machine.")
 
 
 @app.command(epilog="Example:  provision machines reset app-1")
-def reset(names: Annotated[list[str], typer.Argument(help="Machine names.")], inventory: Inventory = None) -> None:
+def reset(
+    names: Annotated[list[str], typer.Argument(help="Machine names.")], inventory: Inventory = "rehearsal"
+) -> None:
     """Give machines a fresh disk and boot them."""
     from roadbed.machines import nspawn
     from roadbed.machines.rehearsal import forget_keys
 
     from .style import say
 
+    stack = _stack(inventory, names)
     with _plain_errors():
         nspawn.reset(names, say=say)
-        forget_keys(_stack(inventory), names)
+        forget_keys(stack, names)
 
 
 @app.command("list", epilog="Example:  provision machines list --json")

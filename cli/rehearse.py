@@ -102,7 +102,7 @@ def _provision(command: str, stack: "Inventory", *words: str, as_json: bool) -> 
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ})
     if done.returncode != 0:
         name = next(iter(stack.hosts))
-        say(f"\nThe machines are still up: {myself()} machines ssh {name}, {myself()} machines down")
+        say(f"\nThe machines are still up: {myself()} machines ssh {name}, {_down(stack)}")
         sys.exit(done.returncode)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -135,4 +135,9 @@ def _summarise(
         address = stack.hosts[name].address
         say(f"  {name}: curl -k --resolve {domain}:443:{address} https://{domain}/")
     say(f"  in a browser: '{address} {domain}' into /etc/hosts, then https://{domain}/ (self-signed certificate)")
-    say(f"  log in: {myself()} machines ssh {name}   destroy: {myself()} machines down")
+    say(f"  log in: {myself()} machines ssh {name}   destroy: {_down(stack)}")
+
+
+def _down(stack: "Inventory") -> str:
+    """The command that destroys the machines of a stack."""
+    return f"{myself()} machines down" + ("" if stack.name == "rehearsal" else f" -i {stack.name}")

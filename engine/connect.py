@@ -1,5 +1,6 @@
 """Open one SSH connection: socket options, strict host keys, and errors that say what to do."""
 
+import logging
 import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from .inventory import Inventory
 from .session import Session
 
 CONNECT_SECONDS = 10.0
+logging.getLogger("paramiko").propagate = False  # what matters is in our errors
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class _RecordFirstKey(paramiko.MissingHostKeyPolicy):

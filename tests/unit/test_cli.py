@@ -93,6 +93,8 @@ MISTAKES = [
     (["phase1"], "There is no inventory in inventories/. Write one: provision init", 2),
     (["phase1", "-i", "prod"], "there is no file inventories/prod.yml", 2),
     (["phase1", "-i", "bad.yml"], "app/nam: unknown key. Did you mean name?", 2),
+    (["machines", "reset", "two", "-i", "good.yml"], "has no host two. Hosts: one. Another inventory: -i NAME", 2),
+    (["machines", "up", "two", "-i", "good.yml"], "has no host two", 2),
     (["phase1", "-i", "good.yml", "--limit", "two"], "--limit: there is no host two. Hosts: one", 2),
     (["phase1", "-i", "good.yml", "--limit", ""], "--limit: names no host. Hosts: one", 2),
     (["phase1", "-i", "good.yml"], "app/source: ", 2),
