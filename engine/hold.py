@@ -49,21 +49,31 @@ class Held(Refused):
 
 
 class Hold:
-    """The lock on one host, which this run has. ``taken_from`` is the run that lost it to this one, if any.
+    """The lock on one host, from ``take`` on. ``taken_from`` is the run that lost it to this one, if any.
 
     It may be used by several threads.
     """
 
     def __init__(self, session: Session, claim: Claim) -> None:
-        """Takes the lock. Raises Held when another run has it, OperationFailed, or HostUnreachable."""
+        """Gets everything ready. Raises HostUnreachable."""
+        self.taken_from: Holder | None = None
         self.session, self.claim, self.token = session, claim, f"{secrets.token_hex(8)}.{signature()}"
         self._lock, self._buffer, self._count, self._ended = threading.RLock(), b"", 0, False
-        self.sent_at = time.time()
+        self.sent_at = 0.0
         self._channel = self._begin()
+
+    def take(self) -> "Hold":
+        """Takes the lock. Raises Held when another run has it, OperationFailed, or HostUnreachable."""
+        self.sent_at = time.time()
         word, _, record = self._first_line().partition(" ")
         if word != "holds":
             raise self._refusal(word, record)
         self.taken_from = parse(record)
+        return self
+
+    def leave(self) -> None:
+        """Takes nothing after all."""
+        self._channel.close()
 
     @property
     def ended(self) -> bool:

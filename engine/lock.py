@@ -81,7 +81,7 @@ class Lock:
 
     def retake(self, session: Session, name: str) -> None:
         """Takes the lock of a host again over a new connection, after a reboot. Raises Refused when another has it."""
-        self._holds[name] = Hold(session, replace(self._claim, take=self._holds[name].token))
+        self._holds[name] = Hold(session, replace(self._claim, take=self._holds[name].token)).take()
 
     def check(self) -> None:
         """Raises Refused when this run has lost the lock of a host. To be asked before each step: what is under way
@@ -103,10 +103,13 @@ class Lock:
     def _take(self, session: Session, name: str) -> None:
         first = name == self._names[0]
         try:
+            ready = Hold(session, self._claim)
             if not first:
                 self._first.wait()
-            if not (self._errors_of(Refused) or self._ended.is_set()):
-                self._holds[name] = self._hold(session)
+            if self._ended.is_set() or any(isinstance(error, Refused) for error in self._errors.values()):
+                ready.leave()
+            else:
+                self._holds[name] = self._hold(session, ready)
         except RoadbedError as error:
             self._errors[name] = error
         except Exception as error:  # raised where it is seen: without a lock nothing may go on
@@ -115,17 +118,14 @@ class Lock:
             if first:
                 self._first.set()
 
-    def _hold(self, session: Session) -> Hold:
+    def _hold(self, session: Session, ready: Hold) -> Hold:
         """A dead run of this machine is in nobody's way, even if its host has not noticed yet, as after a cut link."""
         try:
-            return Hold(session, self._claim)
+            return ready.take()
         except Held as error:
             if not died_here(error.holder.token.partition(".")[2]):
                 raise
-            return Hold(session, replace(self._claim, take=error.holder.token))
-
-    def _errors_of(self, kind: type[RoadbedError]) -> bool:
-        return any(isinstance(error, kind) for error in self._errors.values())
+            return Hold(session, replace(self._claim, take=error.holder.token)).take()
 
     def _give_signs(self) -> None:
         while not self._ended.wait(self._claim.patience / 4):
