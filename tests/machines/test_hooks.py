@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class Told:
     """A stack whose hooks write a line each into a file: ``<hook> <action> <release> <previous> <where>``."""
 
     def __init__(self, stack: Stack) -> None:
-        self.stack, self.file = stack, stack.folder / "told"
+        self.stack, self.file, self.run = stack, stack.folder / "told", uuid.uuid4().hex[:8]
 
     def hooks(self, **more: str) -> None:
         """All hooks tell; ``more`` is what some do then."""
@@ -33,9 +34,9 @@ class Told:
         self.stack.write(app={"hooks": hooks})
 
     def edition(self, word: str) -> None:
-        """Changes the source, so that there is something to build."""
+        """Changes the source, to what no run before has built and kept."""
         source = self.stack.folder / "tiny/app/page.js"
-        source.write_text(re.sub(r"Edition \w+", f"Edition {word}", source.read_text()))
+        source.write_text(re.sub(r"Edition [\w-]+", f"Edition {word}-{self.run}", source.read_text()))
 
     def heard(self) -> list[str]:
         """What was told since this was asked last."""
@@ -58,7 +59,8 @@ def names(lines: list[str]) -> list[str]:
 def told(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.TempPathFactory) -> Told:
     """One machine with the first edition. The tests bring it further, in the order of this file."""
     booted([HOST])
-    made = Told(tiny_stack(tmp_path_factory.mktemp("hooks"), [HOST]))
+    made = Told(tiny_stack(tmp_path_factory.mktemp("hooks"), [HOST], app={"skew": 0}))
+    made.edition("one")
     made.hooks(before_build="sed -i 's/Edition/Generated edition/' app/page.js", after_build="ls -d .next")
     made.stack.first = made.stack.converge()
     return made
