@@ -25,6 +25,8 @@ from roadbed.releases.command import BuildLog
 from .conftest import ROOT, _identity
 
 RUNTIME = ROOT / "runtime"
+LATE = "shared cache: no answer within"
+"""What an instance complains of that has waited in vain for Redis."""
 TESTS = sorted(path.name for path in (RUNTIME / "tests/redis").glob("*.redis.cjs"))
 APPS = {"storefront": ROOT / "examples/storefront", "library": ROOT / "tests/machines/projects/classic"}
 
@@ -72,7 +74,10 @@ def _release(name: str, kit: toolchain.Toolchain, folder: Path) -> Artefact:
 @pytest.mark.parametrize("file", TESTS)
 def test_with_a_real_redis(file: str, kit: toolchain.Toolchain, environment: dict[str, str]) -> None:
     words = [str(kit.node), "--test", "--test-concurrency=1", f"tests/redis/{file}"]
-    done = subprocess.run(words, cwd=RUNTIME, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    for _ in range(2):  # on a machine that stands still Redis is late, and instances rightly do without it
+        done = subprocess.run(words, cwd=RUNTIME, env=environment, capture_output=True, text=True, timeout=600)
+        if done.returncode == 0 or LATE not in done.stdout:
+            break
     print("\n" + "\n".join(line for line in done.stdout.splitlines() if line.startswith("ℹ ")))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     counted = re.search(r"^\S+ pass (\d+)$", done.stdout, re.MULTILINE)
