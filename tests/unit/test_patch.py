@@ -199,6 +199,8 @@ def test_nginx_keeps_no_connection_while_a_host_is_taken_out(make_context: Make)
     text = render("nginx", "/etc/nginx/nginx.conf", ctx := make_context(), **values(ctx, ipv6=True))
     assert f"if (-f {DRAIN}) {{ set $roadbed_drain close; }}" in text
     assert '"" $roadbed_drain;' in text
+    server = text[: text.index("set $roadbed_drain close;")].rpartition("server {")[2]
+    assert "break;" not in server, "nginx would not get to the flag"
     assert text.count("proxy_set_header Connection $roadbed_connection;") == 1
 
 
