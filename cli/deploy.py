@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .canary import parse_canary
+from .chosen_release import built_before, deployed_before, look, refuse_another_key, with_source
 from .connected import Hosts, connected, limited
 from .options import sudo_password
 from .phase import raise_for
@@ -69,9 +69,10 @@ def deploy(inventory: str | None, wanted: Wanted) -> None:
                 run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True, canary=canary)
         else:
             builds = _builds(stack)
-            found, what = _built_before(stack, wanted.release), f"deploy {wanted.release}"
+            found, what = built_before(stack, wanted.release), f"deploy {wanted.release}"
             with _hosts(stack, names, secrets, builds, found, password, what, report, wanted) as hosts:
-                artefact = found or _deployed_before(hosts, wanted.release)
+                artefact = found or deployed_before(hosts, wanted.release)
+                refuse_another_key(artefact, secrets)
                 run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True, canary=canary)
     _tell(run, artefact, wanted)
 
@@ -126,44 +127,6 @@ def roll(
     return run
 
 
-def look(hosts: Hosts) -> "tuple[list[Known], dict[str, HostState]]":
-    """The releases of the connected app and web hosts, and the states of these hosts. Raises what a host raises."""
-    from roadbed.engine.errors import HostUnreachable, RoadbedError
-    from roadbed.releases import on_hosts
-    from roadbed.releases.host_state import inspect
-
-    fleet, app = hosts.fleet, hosts.fleet.inventory.app
-    names = [name for name in fleet.inventory.with_role("app", "web") if name in fleet.sessions]
-    if not any("app" in fleet.inventory.roles_of(name) for name in names):
-        raise next(iter(fleet.failures.values()), HostUnreachable("no app host is connected"))
-    answers = fleet.each(names, lambda session, _: (on_hosts.ask(session, app), inspect(session, app)))
-    for answer in answers.values():
-        if isinstance(answer, RoadbedError):
-            raise answer
-    good = {name: answer for name, answer in answers.items() if not isinstance(answer, RoadbedError)}
-    states = {name: state for name, (_, state) in good.items()}
-    return on_hosts.known({name: listed for name, (listed, _) in good.items()}, states), states
-
-
-def with_source(stack: "Inventory", source: str) -> "Inventory":
-    """The same stack with another ``app.source``; a path is relative to the working folder here.
-
-    Raises InventoryError for a source that cannot be one.
-    """
-    from pydantic import ValidationError
-
-    from roadbed.deploys.source import git_source
-    from roadbed.engine.errors import InventoryError
-
-    try:
-        place = source if git_source(source) else str(Path(source).expanduser().absolute())
-        return stack.with_source(place)
-    except ValidationError as error:
-        raise InventoryError(f"--source: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    except ValueError as error:
-        raise InventoryError(f"--source: {error}") from None
-
-
 def _hosts(
     stack: "Inventory",
     names: list[str],
@@ -195,27 +158,6 @@ def _builds_if_known(stack: "Inventory") -> "Mapping[str, NodeBuild]":
         return _builds(stack)
     except OperationFailed:
         return {}
-
-
-def _built_before(stack: "Inventory", release: str) -> "Artefact | None":
-    """The release, if this machine has it."""
-    from roadbed.releases.artefact import cached
-
-    return next((one for one in cached(stack.app.name) if one.release == release), None)
-
-
-def _deployed_before(hosts: Hosts, release: str) -> "Artefact":
-    """The release as a host has it. Raises InventoryError when none does."""
-    from roadbed.engine.errors import InventoryError
-    from roadbed.releases.on_hosts import fetch
-
-    releases, _ = look(hosts)
-    found = next((one for one in releases if one.release == release), None)
-    if found is None:
-        there = ", ".join(one.release for one in releases) or "none"
-        raise InventoryError(f"--release: neither this machine nor a host has {release}. The hosts have: {there}")
-    fleet = hosts.fleet
-    return fetch(fleet.session(found.hosts[0]), fleet.inventory.app, release)
 
 
 def _live(states: "Mapping[str, HostState]") -> str:

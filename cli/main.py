@@ -204,7 +204,6 @@ def maintenance(
     page: Annotated[Path | None, typer.Option(help="With on: an HTML file to show this time.")] = None,
     as_json: Json = False,
     ask_sudo_password: AskSudo = False,
-    break_lock: BreakLock = False,
 ) -> None:
     """Answer visitors with a page and 503, or give the site back. No reload: what is under way goes on.
 
@@ -212,7 +211,7 @@ def maintenance(
     """
     from .maintenance import Wanted, run
 
-    run(inventory, Wanted(switch, page, as_json, ask_sudo_password, break_lock))
+    run(inventory, Wanted(switch, page, as_json, ask_sudo_password))
 
 
 def main() -> None:

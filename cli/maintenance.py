@@ -21,7 +21,6 @@ class Wanted:
     page: Path | None = None
     as_json: bool = False
     ask_sudo_password: bool = False
-    break_lock: bool = False
 
 
 def run(inventory: str | None, wanted: Wanted) -> None:
@@ -46,20 +45,10 @@ def run(inventory: str | None, wanted: Wanted) -> None:
             switch_off(session, app)
         return look(session, app)
 
-    # A host that is out of disk is the more in need of it: no preflight.
-    what, lock = f"maintenance {wanted.switch or ''}".strip(), wanted.switch is not None
+    # A host that is out of disk, or in the middle of somebody's rollout, is the more in need of it: no preflight, and
+    # no lock. No other command touches its flag.
     with connected(
-        stack,
-        web,
-        secrets,
-        {},
-        None,
-        None,
-        password,
-        what=what,
-        lock=lock,
-        break_lock=wanted.break_lock,
-        preflight=False,
+        stack, web, secrets, {}, None, None, password, what="maintenance", lock=False, preflight=False
     ) as hosts:
         answers = hosts.fleet.each(web, one)
     _tell(stack, answers, wanted)

@@ -20,7 +20,7 @@ def run(inventory: str | None, *, as_json: bool = False, ask_sudo_password: bool
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.load import load
 
-    from .deploy import look
+    from .chosen_release import look
 
     stack = load(inventory)
     with Fleet(stack, sudo_password=sudo_password(ask_sudo_password)) as fleet:
