@@ -6,11 +6,11 @@ if [ -f "$result" ]; then
     tail -n 15 "$log"
 elif systemctl --quiet is-active "$unit"; then
     echo running
-    tail -n 1 "$log" 2> /dev/null
+    tail -n 1 "$log" 2> /dev/null || : # it has not said anything yet
 elif [ -f "$result" ]; then
     read -r code < "$result"
     echo "ended $code"
 else
     echo died
-    tail -n 15 "$log" 2> /dev/null
+    tail -n 15 "$log" 2> /dev/null || :
 fi
