@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROVISION = str(Path(sys.executable).with_name("provision"))
 KEY = nspawn.key_path
 BOOT = "cat /proc/sys/kernel/random/boot_id"
-NO_BOOT = ("", Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+KERNEL_BOOT = Path("/proc/sys/kernel/random/boot_id").read_text()
+NO_BOOT = ("", KERNEL_BOOT, KERNEL_BOOT.strip())
 """Not the boot id of a machine: one that shuts down unmounts its own and shows that of the kernel."""
 
 
