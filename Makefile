@@ -1,5 +1,5 @@
 # One-word doors. `make rehearse` and `make test` work on a bare Debian machine with python3, make and sudo or root.
-.PHONY: help setup rehearse test test-unit test-machines test-long test-faults test-mutations test-kill test-rollout lint bench bench-cache bench-rollout bench-upload build clean
+.PHONY: help setup rehearse test test-unit test-machines test-long test-faults test-mutations test-kill test-rollout lint bench bench-cache bench-rollout bench-deploy bench-upload build clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,6 +59,10 @@ bench-cache: ## The shared cache with 100 entries beside 100 000: latencies and 
 bench-rollout: ## Failed requests of a switch: Roadbed, systemctl restart and pm2 reload on the same machine.
 	@scripts/setup --tests
 	@.venv/bin/python benchmarks/rollout.py
+
+bench-deploy: ## Seconds from `provision deploy` to the switch, for 2 and for 6 instances.
+	@scripts/setup --tests
+	@.venv/bin/python benchmarks/deploy.py
 
 bench-upload: ## What the release after a change of one page costs to send: bytes and files, beside the first.
 	@scripts/setup --tests

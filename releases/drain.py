@@ -35,12 +35,16 @@ MARKER = "/var/lib/roadbed/patching"
 
 @dataclass
 class Drain:
-    """The host that is out of the routing of ``askers``, the web hosts which send to others too."""
+    """The host that is out of the routing of ``askers``, the web hosts which send to others too.
+
+    ``ports``, first and last, are those of some of its instances; by default of all.
+    """
 
     fleet: Fleet
     contexts: Mapping[str, Context]
     host: str
     askers: list[str]
+    ports: tuple[int, int] | None = None
     _renewed: float = field(default=0.0)
 
     def begin(self) -> None:
@@ -82,6 +86,8 @@ class Drain:
         return good
 
     def _ports(self) -> tuple[int, int]:
+        if self.ports:
+            return self.ports
         first = self.fleet.inventory.app.port
         return first, first + len(SLOTS) * MAX_REPLICAS - 1
 

@@ -9,6 +9,7 @@ from roadbed.engine.session import Session
 from . import instances
 from .gate import journal
 from .host_state import HostState
+from .one_at_a_time import OneAtATime
 from .plan import Plan
 from .protocols import Fleet
 from .stages import Stopped
@@ -18,7 +19,8 @@ from .switch import Switch
 class GiveUp:
     """Both methods return the Stopped to raise, with what serves now and where the release can be looked at.
 
-    ``retire(session, host, instances)`` stops instances that are out of the routing.
+    ``retire(session, host, instances)`` stops instances that are out of the routing. ``turning`` are turns, whose old
+    instances come back when the new ones are gone.
     """
 
     def __init__(
@@ -28,8 +30,10 @@ class GiveUp:
         plan: Plan,
         states: Mapping[str, HostState],
         retire: Callable[[Session, str, tuple[str, ...]], None],
+        turning: OneAtATime | None = None,
     ) -> None:
         self.fleet, self.app, self.plan, self.states, self.retire = fleet, app, plan, states, retire
+        self.turning = turning
 
     def before_switch(self, stopped: Stopped) -> Stopped:
         """An instance is not healthy, or nginx does not reach it. What served before was not touched."""
@@ -41,7 +45,10 @@ class GiveUp:
                 instances.disable(session, self.app, plan.start[host])
             self._mark(session, host)
 
+        if self.turning and (left := self.turning.lead_back()):
+            return self._because(stopped.errors, f"{', '.join(left)} may still send visitors to it, so it runs on")
         self.fleet.each(plan.start, undo)
+        self._restore()
         return self._because(
             stopped.errors, serving(self.states) if plan.switch else "the other instances go on serving"
         )
@@ -65,7 +72,12 @@ class GiveUp:
             self._mark(session, host)
 
         self.fleet.each(plan.instances, undo)
+        self._restore()
         return self._because(errors, f"the traffic was led back: {serving(self.states)}")
+
+    def _restore(self) -> None:
+        if self.turning:
+            self.turning.restore()
 
     def _mark(self, session: Session, host: str) -> None:
         """A release that serves is not a failed one: it was only to be started anew, with other settings."""

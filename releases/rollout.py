@@ -11,7 +11,6 @@ one that nginx does not reach.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NoReturn
 
 from roadbed.deploys.context import ROADMAP
 from roadbed.deploys.environment import instance_addresses
@@ -29,6 +28,7 @@ from .gate import wait_for_queue
 from .give_up import GiveUp, serving
 from .host_state import HostState, inspect
 from .migrate import Migrations
+from .one_at_a_time import OneAtATime
 from .plan import Plan
 from .protocols import Run
 from .rollout_hooks import RolloutHooks
@@ -37,8 +37,9 @@ from .scripts import script
 from .share import InSlot, shared, take_back
 from .stages import Stages, Stopped
 from .start import Start
-from .surge import Surge, short, surges
+from .surge import Surge, refused, short, surges
 from .switch import Switch, remove_old
+from .turns import divide
 from .upload import check_room, upload
 
 
@@ -89,6 +90,8 @@ class _Rollout:
         self.web = tuple(host for host in hosts if "web" in roles[host])
         self.sizes = {host: self.contexts[host].sizing() for host in self.apps}
         self.migrations = Migrations(step.artefact, run, self.apps, stages)
+        self.start = Start(step.artefact, self.app, run.contexts, stages)
+        self.turning: OneAtATime | None = None
 
     def perform(self) -> None:
         """Does what the plan says, or only tells it in a dry run."""
@@ -138,17 +141,21 @@ class _Rollout:
             smaller = self._plan(states, make_room=True)
             tight = short(surges(smaller, states, self.sizes))
         if tight:
-            self._one_at_a_time(tight, states)
+            smaller = self._take_turns(tight, states)
         return smaller, states
 
-    def _one_at_a_time(self, tight: Mapping[str, Surge], states: Mapping[str, HostState]) -> NoReturn:
-        """Old and new do not fit side by side. Raises Stopped: instances cannot take turns yet."""
-        way_out = "Lower app/memory or app/replicas, or use a larger machine"
-        errors = {
-            host: OperationFailed(f"{host}: {surge}. {serving(states)}, nothing was started. {way_out}")
-            for host, surge in tight.items()
-        }
-        self.stages.fail(errors, f"Start release {self.artefact.release}")
+    def _take_turns(self, tight: Mapping[str, Surge], states: dict[str, HostState]) -> Plan:
+        """Old and new do not fit side by side: instances take turns. Raises Stopped where they cannot."""
+        title, self.skew = f"Start release {self.artefact.release}", False
+        pools = {web: tuple(self.contexts[web].app_hosts()) for web in self.web}
+        plan = self._plan(states, make_room=True)
+        turns = divide(plan, states, tight, pools)
+        if turns is None or self.canary:
+            self.stages.fail(refused(tight, serving(states), canary=turns is not None), title)
+        for host, surge in tight.items():
+            self.stages.tell([host], title, "changed", detail=f"{surge}: one instance at a time")
+        self.turning = OneAtATime(turns, plan, states, pools, self.fleet, self.start, self._inspect, self._retire)
+        return plan
 
     def _clear(self, plan: Plan) -> None:
         """Empties slots: of what interrupted rollouts left, or of a release that was kept."""
@@ -166,12 +173,18 @@ class _Rollout:
         self._clear(plan)
         if migrate:
             self.migrations.perform(states)
-        give_up = GiveUp(self.fleet, self.app, plan, states, self._retire)
+        turning = self.turning
+        give_up = GiveUp(self.fleet, self.app, plan, states, self._retire, turning)
         switch = Switch(self.app, plan, states, self.web, self.stages)
+        at_once = turning.others if turning else plan
         try:
-            Start(self.artefact, self.app, self.contexts, self.stages).perform(plan, surges(plan, states, self.sizes))
+            self.start.perform(at_once, surges(at_once, states, self.sizes))
+            if turning:
+                turning.begin()
             switch.rehearse()
             self.hooks.before_switch(plan)
+            if turning:
+                turning.go_on()
         except Stopped as stopped:
             raise give_up.before_switch(stopped) from None
         self._try_on_some(plan, states)
@@ -179,8 +192,10 @@ class _Rollout:
         self._switch(switch, give_up)
         self._keep(plan)
         self.stages.stage(
-            plan.retire, "Stop the instances of before", lambda s, host: self._retire(s, host, plan.retire[host])
+            at_once.retire, "Stop the instances of before", lambda s, host: self._retire(s, host, at_once.retire[host])
         )
+        if turning:
+            turning.finish()
         self._finish(plan, states)
         self.hooks.after_switch(plan)
 
@@ -202,7 +217,7 @@ class _Rollout:
     def _switch(self, switch: Switch, give_up: GiveUp) -> None:
         """Moves the traffic, and back when nginx does not serve the new release."""
         switch.perform()
-        take_back(self.stages, self.app, switch.plan.switch if self.canary else ())
+        take_back(self.stages, self.app, switch.plan.switch if self.canary or self.turning else ())
         try:
             switch.verify()
         except Stopped as stopped:

@@ -37,11 +37,12 @@ class Start:
             self.stages.stage(
                 hosts[first : first + size],
                 title,
-                lambda session, host: self._begin(session, host, plan.start[host], sums[host]),
+                lambda session, host: f"{sums[host]}\n{self.begin(session, host, plan.start[host])}".strip(),
             )
         self.stages.ask(plan.enable, title, lambda s, host: instances.enable(s, self.app, plan.enable[host]))
 
-    def _begin(self, session: Session, host: str, names: tuple[str, ...], surge: Surge) -> str:
+    def begin(self, session: Session, host: str, names: tuple[str, ...]) -> str:
+        """Starts ``names`` on one host; returns what there is to say of them. Raises OperationFailed."""
         self.stages.doing(host, f"Starting {', '.join(names)} and waiting until {self.app.health} is healthy")
         instances.start(session, self.app, names)
         addresses = instance_addresses(self.contexts[host], host)
@@ -52,4 +53,4 @@ class Start:
         ports = [port_of(self.app, name) for name in names]
         warmed = warm(session, self.app, addresses[0], ports, hot_paths(self.artefact.manifest))
         warnings = [f"warning: {text}" for text in verdict.warnings]
-        return "\n".join(filter(None, [str(surge), warmed, *warnings]))
+        return "\n".join(filter(None, [warmed, *warnings]))

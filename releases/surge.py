@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from roadbed.deploys.sizing import Sizing
+from roadbed.engine.errors import OperationFailed, RoadbedError
 
 from .host_state import HostState
 from .plan import Plan
@@ -48,3 +49,19 @@ def surges(plan: Plan, states: Mapping[str, HostState], sizes: Mapping[str, Sizi
 def short(found: Mapping[str, Surge]) -> dict[str, Surge]:
     """The hosts whose memory does not do."""
     return {host: surge for host, surge in found.items() if not surge.fits}
+
+
+def refused(tight: Mapping[str, Surge], serving: str, *, canary: bool) -> dict[str, RoadbedError]:
+    """Why nothing is started on these hosts, not one at a time either. ``serving`` tells what serves.
+
+    ``canary``: instances could take turns, but visitors are to be divided by a canary.
+    """
+    reason = "an nginx has no other instance meanwhile"
+    way_out = "Lower app/memory or app/replicas, or use a larger machine"
+    if canary:
+        reason, way_out = "a canary needs old and new side by side", f"{way_out}, or deploy without --canary"
+    texts = {
+        host: f"{host}: {surge}, and {reason}. {serving}, nothing was started. {way_out}"
+        for host, surge in tight.items()
+    }
+    return {host: OperationFailed(text) for host, text in texts.items()}
