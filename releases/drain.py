@@ -20,7 +20,7 @@ from roadbed.deploys.nginx import CONFIG, DRAIN
 from roadbed.engine.errors import OperationFailed, RoadbedError
 from roadbed.engine.session import Session
 
-from .protocols import Fleet
+from .protocols import Answer, Fleet
 from .scripts import script
 
 SECONDS = 900
@@ -29,6 +29,8 @@ RENEWAL = 60
 IDLE = 60
 """Seconds after which nginx closes a kept connection that nobody used (its default keepalive_timeout upstream)."""
 SPARE = 10
+SETTLE = 1.0
+"""Seconds after which what nginx was about to open is open: from then on there is no new connection."""
 MARKER = "/var/lib/roadbed/patching"
 """On a host that is being patched, from before it leaves the routing until it is back."""
 
@@ -65,20 +67,31 @@ class Drain:
 
     def wait(self, longest: int, tell: Callable[[int], None]) -> int:
         """Waits until nginx has no connection to the host, at most as long as a request may take (``longest``, in
-        seconds) or a kept connection stays. Returns how many are left; ``tell`` is told how many there are."""
+        seconds) or a kept connection stays. Returns how many are left; ``tell`` is told how many there are.
+
+        Raises OperationFailed when a web host opens new ones: something undoes the rule.
+        """
         end = time.monotonic() + max(longest, IDLE) + SPARE
-        while (left := sum(self._each(self._connections).values())) and time.monotonic() < end:
+        time.sleep(SETTLE)
+        before = there = self._each(self._connections)
+        while (left := sum(map(len, there.values()))) and time.monotonic() < end:
             tell(left)
             self.renew()
             time.sleep(1)
+            there = self._each(self._connections)
+            if new := [web for web, found in there.items() if _established(found) - _established(before[web])]:
+                raise OperationFailed(
+                    f"{', '.join(new)}: nginx goes on connecting to {self.host}, although nftables is to refuse that. "
+                    "Look at `nft list table inet roadbed_drain` there, and at what else changes its rules"
+                )
         return left
 
     def end(self) -> None:
         """Puts the host back; may be repeated."""
         self._each(put_back)
 
-    def _each(self, work: Callable[[Session, str], int]) -> dict[str, int]:
-        good: dict[str, int] = {}
+    def _each(self, work: Callable[[Session, str], Answer]) -> dict[str, Answer]:
+        good: dict[str, Answer] = {}
         for web, answer in self.fleet.each(self.askers, work).items():
             if isinstance(answer, RoadbedError):
                 raise answer
@@ -100,11 +113,18 @@ class Drain:
         given = {"family": family, "address": address, "ports": f"{first}-{last}", "nginx": NGINX_USER}
         return session.run(script("take_out", **given, flag=DRAIN, seconds=str(SECONDS))).rc
 
-    def _connections(self, session: Session, web: str) -> int:
+    def _connections(self, session: Session, web: str) -> set[str]:
+        """The connections of nginx on a web host to the host: state, and address and port on its side."""
         address, (first, last) = self._address(web), self._ports()
         place = f"[{address}]" if ":" in address else address
         which = f"dst {place} and dport >= :{first} and dport <= :{last}"
-        return int(session.run(f"ss -Htnp state connected '( {which} )' | grep -c '\"nginx\"' || true").out)
+        shown = f"ss -Htnp state connected '( {which} )' | awk '/\"nginx\"/ {{ print $1, $4 }}'"
+        return set(session.run(shown).out.splitlines())
+
+
+def _established(found: set[str]) -> set[str]:
+    """Those over which requests can go: a refused one may be seen while it is being opened."""
+    return {one for one in found if one.startswith("ESTAB ")}
 
 
 def _can_drain(session: Session, _: str) -> int:

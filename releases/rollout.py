@@ -62,11 +62,13 @@ class ReleaseStep:
 
     def run(self, run: Run, hosts: list[str]) -> dict[str, RoadbedError]:
         """Brings the release to service; returns the errors of the hosts on which it is not."""
-        together = ROADMAP.index(run.phase) >= ROADMAP.index("phase3")
-        if reason := incomplete(run.fleet.inventory, self.roles, hosts, run.hosts_in_play, together=together):
-            return {host: OperationFailed(f"{host}: {reason}") for host in hosts}
         stages = Stages(run, self.name)
         hooks = RolloutHooks(self.artefact, run, hosts, stages, self.action)
+        together = ROADMAP.index(run.phase) >= ROADMAP.index("phase3")
+        if reason := incomplete(run.fleet.inventory, self.roles, hosts, run.hosts_in_play, together=together):
+            lacking: dict[str, RoadbedError] = {host: OperationFailed(f"{host}: {reason}") for host in hosts}
+            hooks.failed(lacking)
+            return lacking
         try:
             _Rollout(self, run, hosts, stages, hooks).perform()
         except Stopped as stopped:

@@ -245,7 +245,7 @@ def test_without_it_the_same_page_breaks(editions: Editions) -> None:
         assert [editions.old(host) for host in WEB] == [[], []]
         browser.page.click("text=Add")
         browser.page.wait_for_timeout(3000)
-        assert any("HTTP 404" in line for line in browser.wrong), browser.wrong
+        assert any("failed-to-find-server-action" in line for line in browser.wrong), browser.wrong
         assert browser.page.locator("output").count() == 0
     with tab(editions.stack.address(FRONT), DOMAIN) as browser:
         open_cart(browser)
@@ -369,16 +369,40 @@ def test_with_too_little_memory_what_is_kept_goes_first(editions: Editions, hog:
     assert changed(editions.stack.converge()) == []
 
 
-def test_with_far_too_little_memory_nothing_is_started(editions: Editions, hog: Callable[[int], None]) -> None:
+def test_with_far_too_little_memory_instances_take_turns(editions: Editions, hog: Callable[[int], None]) -> None:
+    """Not even one more of 512 MiB fits: each old one is stopped first, and nobody notices. No page is kept then."""
+    hog(300)
+    with Visitors(editions.stack.address(FRONT), DOMAIN) as visitors:
+        result = editions.deploy()
+    assert visitors.failures == []
+    small = [item for item in result["operations"] if item["host"] == SMALL and item["status"] == "changed"]
+    details = {item["name"]: item["detail"] for item in small}
+    turns = [name for name in details if " in place of " in name]
+    assert len(turns) == 2
+    assert all("was stopped first" in details[name] for name in turns)
+    assert any(": one instance at a time" in detail for detail in details.values())
+    assert editions.ask() == (200, editions.release())
+    assert [editions.old(host) for host in WEB] == [[], []]
+    for host in APPS:
+        assert len(editions.run(host, RUNNING).splitlines()) == 2
+    for host in WEB:
+        assert [flag[:6] for flag in editions.flags(host)] == ["active"]
+    assert changed(editions.stack.converge()) == []
+
+
+def test_an_unhealthy_release_among_turns_brings_the_old_instances_back(
+    editions: Editions, hog: Callable[[int], None]
+) -> None:
     hog(300)
     release = editions.release()
+    editions.stack.write(app={"health": "/no-such-page"})
     with Visitors(editions.stack.address(FRONT), DOMAIN) as visitors:
         said = refused(editions)
+    editions.stack.write(app={"health": "/api/info"})
     assert visitors.failures == []
-    assert "skew-3: 2 instances x 512 MB = 1024 MB for the surge, " in said
-    assert f"{release} goes on serving, nothing was started" in said
-    assert "Lower app/memory or app/replicas" in said
+    assert f"{release} goes on serving" in said
     assert editions.ask() == (200, release)
+    wait_for(lambda: [len(editions.run(host, RUNNING).splitlines()) for host in APPS] == [2, 2])
 
 
 def test_hosts_start_their_instances_in_batches(editions: Editions) -> None:
