@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .locked import Locked, locked
@@ -29,6 +29,13 @@ class Hosts:
     phase: str
     contexts: "Mapping[str, Context]"
     locked: Locked | None = None
+
+    def with_driver(self, found: str | None) -> "Hosts":
+        """The same hosts, with the database's URL written for the driver that the release was ``found`` to use."""
+        from roadbed.deploys.urls import chosen_driver
+
+        driver = chosen_driver(self.fleet.inventory.app.database.driver, found)
+        return replace(self, contexts={name: replace(ctx, driver=driver) for name, ctx in self.contexts.items()})
 
     def begins(self, name: str) -> None:
         """A piece of work begins. Raises Refused when the lock of this command is lost."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from roadbed.engine.secrets import Secrets
     from roadbed.releases.artefact import Artefact
     from roadbed.releases.canary import Canary
-    from roadbed.releases.host_state import HostState
     from roadbed.releases.on_hosts import Known
 
 
@@ -72,6 +71,7 @@ def deploy(inventory: str | None, wanted: Wanted) -> None:
             found, what = built_before(stack, wanted.release), f"deploy {wanted.release}"
             with _hosts(stack, names, secrets, builds, found, password, what, report, wanted) as hosts:
                 artefact = found or deployed_before(hosts, wanted.release)
+                hosts = hosts.with_driver(artefact.manifest.database_driver)
                 refuse_another_key(artefact, secrets)
                 run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True, canary=canary)
     _tell(run, artefact, wanted)
@@ -82,7 +82,8 @@ def rollback(inventory: str | None, wanted: Wanted) -> None:
     from roadbed.engine.load import load
     from roadbed.engine.secrets import Secrets
     from roadbed.engine.start import start
-    from roadbed.releases.on_hosts import fetch, to_roll_back_to
+    from roadbed.releases.host_state import serves
+    from roadbed.releases.on_hosts import fetch, interrupted, to_roll_back_to
 
     start()
     stack = load(inventory)
@@ -92,12 +93,14 @@ def rollback(inventory: str | None, wanted: Wanted) -> None:
     what = f"rollback {wanted.release or ''}".rstrip()
     with (
         Progress(wanted.verbose) as report,
-        _hosts(stack, names, secrets, builds, None, password, what, report, wanted) as hosts,
+        _hosts(stack, names, secrets, builds, None, password, what, report, wanted, preflight=False) as hosts,
     ):
         apps = [name for name in stack.with_role("app") if name in hosts.fleet.sessions]
         releases, states = look(hosts)
-        back = to_roll_back_to(releases, apps, wanted.release)
-        say(f"{_live(states)} is live. Rolling back to {back.release}{_born(back)}")
+        back = to_roll_back_to(releases, apps, wanted.release, amid := interrupted(states))
+        if amid:
+            say("an earlier run ended amid its switch")
+        say(f"{serves(states) or 'no one release'} is live. Rolling back to {back.release}{_born(back)}")
         artefact = fetch(hosts.fleet.session(apps[0]), stack.app, back.release)
         run = roll(hosts, artefact, "rollback", names, report, wanted.dry_run, converge=False)
     _tell(run, artefact, wanted)
@@ -118,7 +121,7 @@ def roll(
     environment and units, which change with the inventory."""
     from roadbed.deploys import app, node
     from roadbed.engine.converge import ComponentStep
-    from roadbed.releases.rollout import ReleaseStep
+    from roadbed.releases.release_step import ReleaseStep
 
     steps: list[Step] = [ComponentStep(node), ComponentStep(app)] if converge else []
     steps.append(ReleaseStep(artefact, action, canary))
@@ -137,11 +140,13 @@ def _hosts(
     what: str,
     report: Progress,
     wanted: Wanted,
+    *,
+    preflight: bool = True,
 ) -> AbstractContextManager[Hosts]:
     manifest = artefact.manifest if artefact else None
     lock, break_lock = not wanted.dry_run, wanted.break_lock
     given = (stack, names, secrets, builds, manifest, None, password)
-    return connected(*given, what=what, report=report, lock=lock, break_lock=break_lock)
+    return connected(*given, what=what, report=report, lock=lock, break_lock=break_lock, preflight=preflight)
 
 
 def _builds(stack: "Inventory") -> "Mapping[str, NodeBuild]":
@@ -158,10 +163,6 @@ def _builds_if_known(stack: "Inventory") -> "Mapping[str, NodeBuild]":
         return _builds(stack)
     except OperationFailed:
         return {}
-
-
-def _live(states: "Mapping[str, HostState]") -> str:
-    return next((state.current for state in states.values() if state.current), "no release")
 
 
 def _born(release: "Known") -> str:

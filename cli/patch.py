@@ -155,6 +155,7 @@ def _run(hosts: Hosts, due: "list[Work]", report: Progress, wanted: Wanted) -> "
             done.append(patch.host(work))
         except RoadbedError as error:
             report.operation(work.host, "patch", "Patch the host", "failed", detail=str(error))
+            hosts.fleet.failures[work.host] = error
             return done, error
         finally:
             report.step_ended(work.host)

@@ -56,7 +56,7 @@ def converge_stack(
     from roadbed.engine.converge import ComponentStep, Step
     from roadbed.engine.roadmap import RecordStep, require
     from roadbed.engine.secrets import Secrets
-    from roadbed.releases.rollout import ReleaseStep
+    from roadbed.releases.release_step import ReleaseStep
 
     from .build import built
     from .connected import connected, limited

@@ -99,11 +99,16 @@ def run_lines(stack: "Inventory", hosts: "Mapping[str, HostStatus]", last: "Past
     for name, what in left:
         yield f"{name}: {what}"
     if left:
-        again = last.command if last and last.command.startswith(("phase", "deploy", "rollback")) else "deploy"
-        yield f"The next `{myself()} {again} -i {stack.name}` cleans up and finishes"
+        yield f"The next `{myself()} {_again(last)} -i {stack.name}` cleans up and finishes"
     elif last and last.outcome == "interrupted":
-        again = "deploy" if last.command == "deploy" else last.what  # the id of a release is no argument of deploy
-        yield f"`{myself()} {again} -i {stack.name}` finishes what was begun"
+        yield f"`{myself()} {_again(last)} -i {stack.name}` finishes what was begun"
+
+
+def _again(last: "PastRun | None") -> str:
+    """The command that finishes what ``last`` began: of the same release, whatever the project is by now."""
+    if last is None or not last.command.startswith(("phase", "deploy", "rollback")):
+        return "deploy"
+    return last.what.replace("deploy ", "deploy --release ", 1) if last.command == "deploy" else last.what
 
 
 def _told(last: "PastRun") -> str:

@@ -81,7 +81,10 @@ class Lock:
 
     def retake(self, session: Session, name: str) -> None:
         """Takes the lock of a host again over a new connection, after a reboot. Raises Refused when another has it."""
-        self._holds[name] = Hold(session, replace(self._claim, take=self._holds[name].token)).take()
+        try:
+            self._holds[name] = Hold(session, replace(self._claim, take=self._holds[name].token)).take()
+        except Held as error:
+            raise Refused(str(error)) from None
 
     def check(self) -> None:
         """Raises Refused when this run has lost the lock of a host. To be asked before each step: what is under way

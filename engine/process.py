@@ -37,7 +37,18 @@ def died_here(word: str) -> bool:
     if machine != _machine() or not machine or not pid.isdigit() or not mark:
         return False
     found = process_mark(int(pid))
-    return found is None or _hash(found) != mark
+    return _gone(int(pid)) if found is None else _hash(found) != mark
+
+
+def _gone(pid: int) -> bool:
+    """Whether there is no such process: that of another user may be hidden (hidepid of proc(5))."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return (PROC / str(pid) / "stat").exists()  # a zombie
 
 
 def _machine() -> str:

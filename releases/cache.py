@@ -3,6 +3,7 @@
 import fcntl
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,10 +41,21 @@ def alone(
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say(waiting)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _wait(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _wait(descriptor: int) -> None:
+    """Waits for the lock and lets other greenlets work meanwhile: the lock on the hosts needs signs of life."""
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.5)
+        else:
+            return
 
 
 def remove_tree(path: Path) -> None:

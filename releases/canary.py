@@ -6,7 +6,8 @@ counted from the access logs (``traffic.py``), and compared with what those of t
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from roadbed.deploys.canary import public_link
@@ -60,14 +61,18 @@ def between(
     return Change(web, share.InSlot(slot, release, named), new, units)
 
 
-def perform(canary: Canary, stages: Stages, fleet: Fleet, change: Change) -> None:
+Retire = Callable[[Session, str, tuple[str, ...]], None]
+"""``retire(session, host, instances)`` stops instances that nginx sends nothing to any more."""
+
+
+def perform(canary: Canary, stages: Stages, fleet: Fleet, change: Change, retire: Retire) -> None:
     """Goes through the steps of ``canary``, and ends with all visitors at the new release, by the share alone.
 
     The active flag is for the caller to switch, who then takes the share back (``share.take_back``). Raises Stopped
     when the new release does worse or a host fails: by then nobody is sent to it any more, its instances are stopped
     and it is marked as failed. Ctrl-C takes the share back too; what a killed run leaves, the next one clears.
     """
-    watched = _Watched(stages, fleet, change)
+    watched = _Watched(stages, fleet, change, retire)
     try:
         watched.prepare()
         for percent in canary.steps:
@@ -84,8 +89,9 @@ def perform(canary: Canary, stages: Stages, fleet: Fleet, change: Change) -> Non
 class _Watched:
     """A canary at work."""
 
-    def __init__(self, stages: Stages, fleet: Fleet, change: Change) -> None:
+    def __init__(self, stages: Stages, fleet: Fleet, change: Change, retire: Retire) -> None:
         self.stages, self.fleet, self.change, self.app = stages, fleet, change, fleet.inventory.app
+        self.retire = retire
         self.evidence = Evidence(fleet.inventory.name, change.new.release, change.old.release, change.new.slot)
         self.marks: dict[str, tuple[str, int]] = {}
         self.before = Traffic()
@@ -165,7 +171,7 @@ class _Watched:
             state = f"{', '.join(left)} may still send visitors to {change.new.release}, so it runs on. Deploy again"
         else:
             time.sleep(share.SETTLE)
-            self.fleet.each(change.units, lambda session, host: self._stop(session, change.units[host]))
+            self.fleet.each(change.units, lambda session, host: self._stop(session, host, change.units[host]))
             state = f"{change.old.release} serves all visitors; {change.new.release} is stopped and marked failed"
         path = self.evidence.end("aborted", "\n".join(map(str, errors.values())))
         shown = "".join(f"\n  {line}" for line in self.evidence.shown())
@@ -173,7 +179,9 @@ class _Watched:
         said = {first: type(errors[first])(f"{errors[first]}\n{state}. Kept in {path}{shown}")}
         return Stopped(said | {host: errors[host] for host in others})
 
-    def _stop(self, session: Session, names: tuple[str, ...]) -> None:
+    def _stop(self, session: Session, host: str, names: tuple[str, ...]) -> None:
         instances.disable(session, self.app, names)
+        with suppress(OperationFailed):  # what waits at a sick instance is lost with it
+            self.retire(session, host, names)
         instances.stop(session, self.app, names)
         instances.mark(session, self.app, self.change.new.release, "failed")

@@ -51,18 +51,26 @@ class Drain:
 
     def begin(self) -> None:
         """Takes the host out. Raises what a web host raises; then ``end`` gives it back to the others."""
+        self.check()
+        self.renew(now=True)
+
+    def check(self) -> None:
+        """Raises OperationFailed when a web host cannot take the host out."""
+        for web in self.askers:
+            self._address(web)
         if missing := [web for web, there in self._each(_can_drain).items() if not there]:
             raise OperationFailed(
                 f"{', '.join(missing)}: nginx has the settings of an older Roadbed, or nft is missing, so "
-                f"{self.host} cannot be taken out of service first. Run the phase again that it is at"
+                f"{self.host} cannot be taken out of service first. Run the phase again that it is at, with the "
+                "firewall or health enabled, which install nft"
             )
-        self.renew(now=True)
 
-    def renew(self, *, now: bool = False) -> None:
-        """Keeps the host out for another while; does something once a minute."""
-        if not self.askers or (not now and time.monotonic() - self._renewed < RENEWAL):
+    def renew(self, *, now: bool = False, but: str = "") -> None:
+        """Keeps the host out for another while; does something once a minute. ``but`` is an asker that is away."""
+        askers = [web for web in self.askers if web != but]
+        if not askers or (not now and time.monotonic() - self._renewed < RENEWAL):
             return
-        self._each(self._take_out)
+        self._each(self._take_out, askers)
         self._renewed = time.monotonic()
 
     def wait(self, longest: int, tell: Callable[[int], None]) -> int:
@@ -90,9 +98,9 @@ class Drain:
         """Puts the host back; may be repeated."""
         self._each(put_back)
 
-    def _each(self, work: Callable[[Session, str], Answer]) -> dict[str, Answer]:
+    def _each(self, work: Callable[[Session, str], Answer], askers: list[str] | None = None) -> dict[str, Answer]:
         good: dict[str, Answer] = {}
-        for web, answer in self.fleet.each(self.askers, work).items():
+        for web, answer in self.fleet.each(self.askers if askers is None else askers, work).items():
             if isinstance(answer, RoadbedError):
                 raise answer
             good[web] = answer
@@ -105,7 +113,14 @@ class Drain:
         return first, first + len(SLOTS) * MAX_REPLICAS - 1
 
     def _address(self, web: str) -> str:
-        return str(ip_address(app_address(self.contexts[web], self.host)))
+        address = app_address(self.contexts[web], self.host)
+        try:
+            return str(ip_address(address))
+        except ValueError:
+            raise OperationFailed(
+                f"hosts/{self.host}/private: '{address}' is a name, but a host is taken out of service by its address. "
+                f"Write the IP address that {self.host} has on the inside"
+            ) from None
 
     def _take_out(self, session: Session, web: str) -> int:
         address, (first, last) = self._address(web), self._ports()

@@ -110,6 +110,9 @@ def _shown(err: str) -> str:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """git starts helpers for the network, which would go on without it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    for number, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, None)):  # on SIGTERM it removes its lock files
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=seconds)
+            return

@@ -8,7 +8,7 @@ from roadbed.engine.session import Session
 
 from . import instances
 from .gate import journal
-from .host_state import HostState
+from .host_state import HostState, serves
 from .one_at_a_time import OneAtATime
 from .plan import Plan
 from .protocols import Fleet
@@ -40,6 +40,8 @@ class GiveUp:
         plan = self.plan
 
         def undo(session: Session, host: str) -> None:
+            if self.turning and (names := self.turning.came(host)):
+                self.retire(session, host, names)
             instances.stop(session, self.app, plan.start[host])
             if plan.switch:
                 instances.disable(session, self.app, plan.start[host])
@@ -48,9 +50,8 @@ class GiveUp:
         if self.turning and (left := self.turning.lead_back()):
             return self._because(stopped.errors, f"{', '.join(left)} may still send visitors to it, so it runs on")
         self.fleet.each(plan.start, undo)
-        self._restore()
         return self._because(
-            stopped.errors, serving(self.states) if plan.switch else "the other instances go on serving"
+            self._restored(stopped.errors), serving(self.states) if plan.switch else "the other instances go on serving"
         )
 
     def after_switch(self, switch: Switch, stopped: Stopped) -> Stopped:
@@ -72,16 +73,18 @@ class GiveUp:
             self._mark(session, host)
 
         self.fleet.each(plan.instances, undo)
-        self._restore()
-        return self._because(errors, f"the traffic was led back: {serving(self.states)}")
+        return self._because(self._restored(errors), f"the traffic was led back: {serving(self.states)}")
 
-    def _restore(self) -> None:
-        if self.turning:
-            self.turning.restore()
+    def _restored(self, errors: Mapping[str, RoadbedError]) -> dict[str, RoadbedError]:
+        """``errors``, and those of old instances that did not come back after their turn."""
+        more = self.turning.restore() if self.turning else {}
+        texts = {host: f"{errors[host]}\n" if host in errors else "" for host in more}
+        found = {host: OperationFailed(f"{texts[host]}{host}: {said}") for host, said in more.items()}
+        return dict(errors) | found
 
     def _mark(self, session: Session, host: str) -> None:
         """A release that serves is not a failed one: it was only to be started anew, with other settings."""
-        if self.plan.switch and self.states[host].current != self.plan.release:
+        if self.plan.switch and serves(self.states) != self.plan.release:
             instances.mark(session, self.app, self.plan.release, "failed")
 
     def _journals(self) -> str:
@@ -103,5 +106,5 @@ class GiveUp:
 
 def serving(states: Mapping[str, HostState]) -> str:
     """What served when these states were read."""
-    before = next((state.current for state in states.values() if state.current), None)
+    before = serves(states)
     return f"{before} goes on serving" if before else "nothing was switched to it"

@@ -111,9 +111,23 @@ def fetch(host: BuildHost, app: str, project: str, dist: str, target: Path) -> i
     for name in programs & files.keys():
         (target / name).chmod(0o755)
     for name, link in links.items():
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        (target / name).symlink_to(link)
+        _link(target, name, link)
     return received
+
+
+def _link(target: Path, name: str, link: str) -> None:
+    """A link inside of ``target``. Raises BuildFailed for one that leads out of it: a build host may be anybody's."""
+    base, place = target.resolve(), target / name
+    if not place.parent.resolve().is_relative_to(base):
+        raise BuildFailed(f"app/source: the build has {name!r} behind a link that leads out of it")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(link)
+    if not place.resolve().is_relative_to(base):
+        place.unlink()
+        raise BuildFailed(
+            f"app/source: the build links {name!r} to {link!r}, outside of itself. Set outputFileTracingRoot in "
+            "next.config to the folder that holds all of the project"
+        )
 
 
 def _listed(listing: str, project: PurePosixPath) -> tuple[dict[str, str], dict[str, str], set[str]]:

@@ -1,6 +1,6 @@
 """What a host has of the app: its releases, slots, instances and flags, as ``host/inspect.sh`` prints them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from roadbed.deploys.app import SLOTS, AppSettings
@@ -29,7 +29,8 @@ class HostState:
     the file system of /srv has left, ``available_kb`` the memory for more processes (None: unknown). ``debt``:
     environment or unit changed since the instances started. ``kept`` are the slots whose instance 0 is kept for
     open pages, until the host itself stops it. ``nginx``: it runs, and knows domain and ports of the app.
-    ``migrated`` are the lines of ``AppSettings.migrated``.
+    ``migrated`` are the lines of ``AppSettings.migrated``. ``switching``: action and release of a rollout that has
+    begun to switch and has not come to its end.
     """
 
     arch: str = ""
@@ -47,6 +48,7 @@ class HostState:
     kept: frozenset[str] = frozenset()
     nginx: bool = False
     migrated: tuple[str, ...] = ()
+    switching: tuple[str, str] | None = None
 
     def serving(self) -> str | None:
         """The slot nginx on this host sends requests to; None before the first release.
@@ -70,6 +72,21 @@ def inspect(session: Session, app: AppSettings, *, owed: bool = False) -> HostSt
     lines = session.read(script("inspect", **given, domain=app.domain, port=str(app.port))).out.splitlines()
     state = parse(lines)
     return replace(state, debt=state.debt or owed)
+
+
+def released(states: Mapping[str, HostState], slot: str) -> str | None:
+    """The release in a slot, as the first app host has it; None where none has."""
+    return next((state.slots[slot] for state in states.values() if slot in state.slots), None)
+
+
+def serves(states: Mapping[str, HostState]) -> str | None:
+    """The release that visitors get: that in the slot of the flags, and where there are none ``current``.
+
+    After a run that died between the switch and its last step, ``current`` is still the release of before.
+    """
+    slots = {slot for state in states.values() if (slot := state.serving())}
+    now = released(states, slots.pop()) if len(slots) == 1 else None
+    return now or next((state.current for state in states.values() if state.current), None)
 
 
 def parse(lines: Iterable[str]) -> HostState:
@@ -101,4 +118,5 @@ def parse(lines: Iterable[str]) -> HostState:
         kept=frozenset(values[0] for values in facts.get("kept", [])),
         nginx="nginx" in facts,
         migrated=tuple(" ".join(values) for values in facts.get("migrated", [])),
+        switching=next(((values[0], values[1]) for values in facts.get("switching", []) if len(values) == 2), None),
     )

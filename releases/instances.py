@@ -86,6 +86,17 @@ def make_current(session: Session, app: AppSettings, release: str) -> None:
     session.run(f"cd {app.root} && ln -sfnT releases/{release} .current.new && mv -fT .current.new current")
 
 
+def note_switch(session: Session, app: AppSettings, action: str, release: str) -> None:
+    """Notes that the traffic is about to go to a release, until ``end_switch``."""
+    words = shlex.quote(f"{action} {release}")
+    session.run(f"cd {app.root} && echo {words} > .switching.new && mv -fT .switching.new .switching")
+
+
+def end_switch(session: Session, app: AppSettings) -> None:
+    """The switch is over, by the last step of the rollout or taken back."""
+    session.run(f"rm -f {app.root}/.switching")
+
+
 def pay(session: Session, app: AppSettings) -> None:
     """Removes the debt that a changed environment or unit left."""
     session.run(f"rm -f {PENDING}/{shlex.quote(app.name)}")

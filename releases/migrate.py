@@ -74,6 +74,7 @@ class Migrations:
         session = self._way()
         database = endpoint(self.contexts[session.name], session.name, owner=True)
         with cache.alone(job.work, self._say):
+            self.stages.check(self.title)  # another build may have taken minutes
             self._say("Making the project ready for its migrations")
             next_build.prepare(job)
             self._say(self.title)

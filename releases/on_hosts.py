@@ -119,6 +119,9 @@ def _serving(states: Mapping[str, HostState]) -> set[str]:
     return {state.slots[slot] for state in states.values() for slot in slots if slot in state.slots}
 
 
+_FIT = (GOOD, SKEW, LIVE)
+
+
 def _running(states: Mapping[str, HostState]) -> set[str]:
     return {state.slots[name[0]] for state in states.values() for name in state.running() if name[0] in state.slots}
 
@@ -133,13 +136,32 @@ def _state(release: str, marks: set[str], serving: set[str], running: set[str], 
     return GOOD if "healthy" in marks else UPLOADED
 
 
-def to_roll_back_to(releases: list[Known], hosts: Iterable[str], wanted: str | None) -> Known:
+def interrupted(states: Mapping[str, HostState]) -> str | None:
+    """The release to roll back to after a run that ended amid a switch; None: none did.
+
+    After a rollback it is the one that this went to, so that the same command finishes it; else the one of before.
+    """
+    live, current = _serving(states), {state.current for state in states.values() if state.current}
+    if not live or live == current:
+        return None
+    if back := [noted[1] for state in states.values() if (noted := state.switching) and noted[0] == "rollback"]:
+        return back[0]
+    before = current - live if len(live) == 1 else current
+    return before.pop() if len(before) == 1 else None
+
+
+def to_roll_back_to(releases: list[Known], hosts: Iterable[str], wanted: str | None, amid: str | None = None) -> Known:
     """The release a rollback brings back: ``wanted``, or the one that served last before the live one.
+
+    ``amid`` is what ``interrupted`` found: then that one, and ``wanted`` may be live on some hosts.
 
     Only one that became healthy, and that all ``hosts`` (of the app) still have. Raises InventoryError when there is
     no release ``wanted``, OperationFailed when none can be brought back.
     """
     fit = [one for one in releases if one.state in (GOOD, SKEW) and set(hosts) <= set(one.hosts)]
+    there = {one.release: one for one in releases}
+    if wanted is None and amid in there and set(hosts) <= set(there[amid].hosts) and there[amid].state in _FIT:
+        return there[amid]
     if wanted is None:
         served = [one for one in fit if one.deployed is not None]
         if not served:
@@ -148,10 +170,11 @@ def to_roll_back_to(releases: list[Known], hosts: Iterable[str], wanted: str | N
                 "`provision releases` shows what there is; app/keep says how many are kept"
             )
         return served[0]
-    there = {one.release: one for one in releases}
     if wanted not in there:
         raise InventoryError(f"there is no release {wanted}. Releases: {', '.join(there) or 'none'}")
     one = there[wanted]
+    if one.state == LIVE and amid:
+        return one
     if one.state == LIVE:
         raise InventoryError(f"{wanted} is live. Name another one: {', '.join(item.release for item in fit) or 'none'}")
     if one not in fit:

@@ -6,25 +6,28 @@ more, one instance is missing during each turn. No release is kept for open page
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from roadbed.deploys.canary import public_link
-from roadbed.engine.errors import OperationFailed, RoadbedError
+from roadbed.deploys.environment import instance_addresses
+from roadbed.engine.errors import OperationFailed, Refused, RoadbedError
 from roadbed.engine.session import Session
 
 from . import instances, share
 from .canary import between
 from .drain import Drain
-from .gate import port_of
-from .host_state import HostState
+from .gate import gate, port_of
+from .host_state import HostState, released
 from .plan import Plan, Units
 from .protocols import Fleet
 from .scripts import script
 from .share import InSlot
+from .stages import Stopped
 from .start import Start
 from .surge import Surge
-from .turns import Pools, Turn, Turns, percent, running
+from .turns import Pools, Turn, Turns, active, percent
 
 
 @dataclass
@@ -64,6 +67,14 @@ class OneAtATime:
             retire={host: names for host, names in retire.items() if names},
         )
 
+    def check(self) -> None:
+        """Whether instances can be taken out of the routing at all, before anything is done. Raises Stopped."""
+        for host in self.tight:
+            try:
+                Drain(self.fleet, self.start.contexts, host, self._askers(host)).check()
+            except RoadbedError as error:
+                self.stages.fail({host: error}, f"Start release {self.plan.release}")
+
     def begin(self) -> None:
         """Takes turns until every nginx can be asked for the new release; no visitor gets it. Raises Stopped."""
         while not all(percent(self._new, self._old, hosts) for hosts in self.pools.values()):
@@ -72,26 +83,27 @@ class OneAtATime:
     def go_on(self) -> None:
         """Takes the turns that are left before the switch, and gives the new instances their part of the visitors.
 
-        Raises Stopped. The share is for the caller to take back, once the flags are switched.
+        Raises Stopped. The share is for the caller to take back, once the flags are switched. Ctrl-C and a kill leave
+        it as it is: it suits the instances that run.
         """
-        try:
+        self._give_share()
+        while self._waiting:
+            self._turn(self._waiting.pop(0))
             self._give_share()
-            while self._waiting:
-                self._turn(self._waiting.pop(0))
-                self._give_share()
-        except KeyboardInterrupt:
-            self.lead_back()
-            raise
 
-    def finish(self) -> None:
-        """Takes the turns after the switch. Raises Stopped: then the release serves, and a host has one less."""
+    def finish(self) -> dict[str, RoadbedError]:
+        """Takes the turns after the switch. The release serves by then, so a failure ends nothing: returns the errors
+        of hosts that have one instance less now."""
+        errors: dict[str, RoadbedError] = {}
         for turn in self.turns.after:
-            if turn.old:
-                self.stages.ask([turn.host], self._title(turn), self._retiring(turn.old))
-            self._start(turn, "")
-        plan = {host: names for host, names in self.plan.enable.items() if host in self.tight}
-        title = f"Start release {self.plan.release} at boot"
-        self.stages.ask(plan, title, lambda session, host: instances.enable(session, self.app, plan[host]))
+            try:
+                if turn.old:
+                    self.stages.ask([turn.host], self._title(turn), self._retiring(turn.old))
+                self._start(turn, "")
+            except Stopped as stopped:
+                text = f"{self.plan.release} serves, without {turn.new}. Run again"
+                errors |= {host: OperationFailed(f"{error}\n{text}") for host, error in stopped.errors.items()}
+        return errors
 
     def lead_back(self) -> list[str]:
         """Sends all visitors to the old instances; returns the web hosts on which that failed."""
@@ -99,11 +111,30 @@ class OneAtATime:
         time.sleep(share.SETTLE)
         return [host for host, answer in answers.items() if isinstance(answer, RoadbedError)]
 
-    def restore(self) -> None:
-        """Starts the old instances again, once the new ones are gone. One that does not come up is for the next run."""
-        gone = {host: [t.old for t in self._went if t.old and t.host == host] for host in self.tight}
-        hosts = [host for host, names in gone.items() if names]
-        self.fleet.each(hosts, lambda session, host: instances.start(session, self.app, gone[host]))
+    def restore(self) -> dict[str, str]:
+        """Starts the old instances again, once the new ones are gone; host -> what did not come back.
+
+        They start with the environment that the host has now. One that is not healthy with it is stopped again: it
+        would get requests, because its slot serves.
+        """
+        release = released(self.states, str(self.plan.before)) or ""
+        gone = {host: [turn.old for turn in self._went if turn.old and turn.host == host] for host in self.tight}
+
+        def start(session: Session, host: str) -> str:
+            instances.start(session, self.app, gone[host])
+            addresses = instance_addresses(self.start.contexts[host], host)
+            verdict = gate(session, self.app, release, addresses, gone[host])
+            sick = [one.instance.rpartition("@")[2] for one in verdict.unhealthy]
+            if sick:
+                instances.stop(session, self.app, sick)
+            return "\n".join(map(str, verdict.unhealthy))
+
+        answers = self.fleet.each([host for host, names in gone.items() if names], start)
+        return {host: str(said) for host, said in answers.items() if str(said)}
+
+    def came(self, host: str) -> tuple[str, ...]:
+        """The new instances of a host that were started and healthy: visitors may be at them."""
+        return tuple(turn.new for turn in self._came if turn.host == host)
 
     def _retiring(self, name: str) -> Callable[[Session, str], None]:
         return lambda session, host: self.retire(session, host, (name,))
@@ -111,15 +142,14 @@ class OneAtATime:
     @property
     def _new(self) -> Units:
         """The new instances that run: those of hosts that have enough memory, and those that had their turn."""
-        found = {host: names for host, names in self.plan.instances.items() if host not in self.tight}
-        for turn in self._came:
-            found[turn.host] = (*found.get(turn.host, ()), turn.new)
-        return found
+        mine = active(self.plan.slot, self.states, self.tight)
+        found = {host: mine.get(host, names) for host, names in self.plan.instances.items()}
+        return {host: (*names, *self.came(host)) for host, names in found.items()}
 
     @property
     def _old(self) -> Units:
         """The old instances that run."""
-        found = running(str(self.plan.before), self.states, self.plan.instances)
+        found = active(str(self.plan.before), self.states, self.plan.instances)
         gone = {(turn.host, turn.old) for turn in self._went}
         return {host: tuple(name for name in names if (host, name) not in gone) for host, names in found.items()}
 
@@ -142,44 +172,61 @@ class OneAtATime:
             self.stages.fail({turn.host: OperationFailed(f"{turn.host}: {surge}")}, title)
 
     def _start(self, turn: Turn, detail: str) -> None:
-        def begin(session: Session, host: str) -> str:
-            return "\n".join(filter(None, [detail, self.start.begin(session, host, (turn.new,))]))
+        """It starts at boot from now on. No nginx sends to it before it is healthy, whatever share its slot has."""
 
-        self.stages.stage([turn.host], self._title(turn), begin)
+        def begin(session: Session, host: str) -> str:
+            try:
+                said = self.start.begin(session, host, (turn.new,))
+            except OperationFailed:
+                instances.stop(session, self.app, (turn.new,))
+                raise
+            instances.enable(session, self.app, (turn.new,))
+            return "\n".join(filter(None, [detail, said]))
+
+        with self._out_of_routing(turn.host, turn.new, self._title(turn)):
+            self.stages.stage([turn.host], self._title(turn), begin)
         self._came.append(turn)
 
     def _stop(self, turn: Turn, title: str) -> None:
         """Out of the routing, and only when nothing is under way any more SIGTERM."""
         if turn.old is None:
             return
-        names, port = (turn.old,), port_of(self.app, turn.old)
-        askers = [web for web, hosts in self.pools.items() if turn.host in hosts]
-        out = Drain(self.fleet, self.start.contexts, turn.host, askers, ports=(port, port))
-        try:
-            out.begin()
-            out.wait(self.app.drain, lambda left: self.stages.doing(turn.host, f"{turn.old}: {left} connections left"))
+        names = (turn.old,)
+        with self._out_of_routing(turn.host, turn.old, title) as out:
+            out.wait(self.app.drain, lambda left: self.stages.doing(turn.host, f"{names[0]}: {left} connections left"))
             self._went.append(turn)
             self.stages.ask([turn.host], title, lambda session, _: instances.stop(session, self.app, names))
+
+    @contextmanager
+    def _out_of_routing(self, host: str, name: str, title: str) -> Iterator[Drain]:
+        """Every nginx passes over one instance meanwhile. Raises Stopped; Refused when the lock is lost."""
+        port = port_of(self.app, name)
+        out = Drain(self.fleet, self.start.contexts, host, self._askers(host), ports=(port, port))
+        try:
+            out.begin()
+            yield out
+        except Refused:
+            raise
         except RoadbedError as error:
-            self.stages.fail({turn.host: error}, title)
+            self.stages.fail({host: error}, title)
         finally:
-            out.end()
+            with suppress(RoadbedError):  # it ends by itself
+                out.end()
+
+    def _askers(self, host: str) -> list[str]:
+        return [web for web, hosts in self.pools.items() if host in hosts]
 
     def _give_share(self) -> None:
         """Each web host sends its visitors to old and new by their numbers."""
-        change = between(self._in_slot, self.states, self.web, self.plan.start)
+        mine = InSlot(self.plan.slot, self.plan.release, self.start.artefact.manifest.deployment_id)
+        change = between(mine, self.states, self.web, self.plan.start)
         if change is None:
             return
         both, title = (change.old, change.new), "Divide the visitors between old and new instances"
         shares = {web: percent(self._new, self._old, self.pools[web]) for web in self.web}
 
         def give(session: Session, web: str) -> None:
-            new = change.new
-            session.run(script("publish", root=self.app.root, id=new.release, link=public_link(new.slot)))
-            share.set_share(session, self.app, new.slot, shares[web], both)
+            session.run(script("publish", root=self.app.root, id=mine.release, link=public_link(mine.slot)))
+            share.set_share(session, self.app, mine.slot, shares[web], both)
 
         self.stages.ask(self.web, title, give)
-
-    @property
-    def _in_slot(self) -> InSlot:
-        return InSlot(self.plan.slot, self.plan.release, self.start.artefact.manifest.deployment_id)

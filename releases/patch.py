@@ -188,7 +188,7 @@ class Patch:
         end, said = time.monotonic() + BOOT_SECONDS, "no answer"
         while time.monotonic() < end:
             time.sleep(1)
-            out.renew()
+            out.renew(but=self._host)
             try:
                 session = self.fleet.reconnect(self._host)
                 state = session.run("systemctl is-system-running", check=False).out.strip()
@@ -210,6 +210,7 @@ class Patch:
         if not state.enabled:
             return
         self.report.progress(self._host, f"Waiting until {self._app.health} is healthy")
+        out.renew(now=True)  # its own nginx has forgotten it with the reboot
         instances.start(self._session, self._app, sorted(state.enabled))
         addresses = instance_addresses(self.contexts[self._host], self._host)
         for slot in sorted({name[0] for name in state.enabled}):

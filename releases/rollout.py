@@ -9,13 +9,11 @@ one that nginx does not reach.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from roadbed.deploys.context import ROADMAP
 from roadbed.deploys.environment import instance_addresses
 from roadbed.deploys.node import node_path
-from roadbed.engine.errors import OperationFailed, RoadbedError
+from roadbed.engine.errors import OperationFailed
 from roadbed.engine.owner import owner
 from roadbed.engine.session import Session
 
@@ -32,7 +30,6 @@ from .one_at_a_time import OneAtATime
 from .plan import Plan
 from .protocols import Run
 from .rollout_hooks import RolloutHooks
-from .scope import incomplete
 from .scripts import script
 from .share import InSlot, shared, take_back
 from .stages import Stages, Stopped
@@ -43,56 +40,31 @@ from .turns import divide
 from .upload import check_room, upload
 
 
-@dataclass(frozen=True)
-class ReleaseStep:
-    """The step between the components app and nginx.
-
-    ``action`` is what hooks and the history are told: deploy, rollback, or the phase that a converge brings the hosts
-    to. With a ``canary`` visitors get the new release by and by. ``keep_old``: the release that served until now is
-    kept for open pages, as ``app.skew`` has it; not when it has to go at once, because it does harm, say.
-    """
-
-    artefact: Artefact
-    action: str = "deploy"
-    canary: Canary | None = None
-    keep_old: bool = True
-    name: str = "release"
-    roles: tuple[str, ...] = ("app", "web")
-    needs: tuple[str, ...] = ("node", "app")
-
-    def run(self, run: Run, hosts: list[str]) -> dict[str, RoadbedError]:
-        """Brings the release to service; returns the errors of the hosts on which it is not."""
-        stages = Stages(run, self.name)
-        hooks = RolloutHooks(self.artefact, run, hosts, stages, self.action)
-        together = ROADMAP.index(run.phase) >= ROADMAP.index("phase3")
-        if reason := incomplete(run.fleet.inventory, self.roles, hosts, run.hosts_in_play, together=together):
-            lacking: dict[str, RoadbedError] = {host: OperationFailed(f"{host}: {reason}") for host in hosts}
-            hooks.failed(lacking)
-            return lacking
-        try:
-            _Rollout(self, run, hosts, stages, hooks).perform()
-        except Stopped as stopped:
-            hooks.failed(stopped.errors)
-            because = f"the rollout of {self.artefact.release} stopped because of {next(iter(stopped.errors))}"
-            return {host: OperationFailed(f"{host}: {because}") for host in hosts} | stopped.errors
-        return {}
-
-
-class _Rollout:
+class Rollout:
     """One rollout. Each method is one stage, on all hosts it concerns at the same time."""
 
-    def __init__(self, step: ReleaseStep, run: Run, hosts: list[str], stages: Stages, hooks: RolloutHooks) -> None:
-        self.artefact, self.hosts, self.stages, self.hooks = step.artefact, hosts, stages, hooks
-        self.action, self.canary = step.action, step.canary
+    def __init__(
+        self,
+        artefact: Artefact,
+        run: Run,
+        hosts: list[str],
+        stages: Stages,
+        hooks: RolloutHooks,
+        canary: Canary | None = None,
+        *,
+        keep_old: bool = True,
+    ) -> None:
+        self.artefact, self.hosts, self.stages, self.hooks = artefact, hosts, stages, hooks
+        self.action, self.canary = hooks.action, canary
         self.app, self.contexts, self.fleet = run.fleet.inventory.app, run.contexts, run.fleet
         self.dry_run, self.targets = run.dry_run, run.hosts
-        self.skew = step.keep_old and self.app.skew > 0
+        self.skew = keep_old and self.app.skew > 0
         roles = {host: run.fleet.inventory.roles_of(host) for host in hosts}
         self.apps = [host for host in hosts if "app" in roles[host]]
         self.web = tuple(host for host in hosts if "web" in roles[host])
         self.sizes = {host: self.contexts[host].sizing() for host in self.apps}
-        self.migrations = Migrations(step.artefact, run, self.apps, stages)
-        self.start = Start(step.artefact, self.app, run.contexts, stages)
+        self.migrations = Migrations(artefact, run, self.apps, stages)
+        self.start = Start(artefact, self.app, run.contexts, stages)
         self.turning: OneAtATime | None = None
 
     def perform(self) -> None:
@@ -101,7 +73,7 @@ class _Rollout:
         self.hooks.know(states)
         if not self.dry_run:  # what a killed canary left
             take_back(self.stages, self.app, [host for host in self.web if shared(states[host])])
-        plan, migrate = self._plan(states), self.migrations.due(states)
+        plan, migrate = self._plan(states), self.action != "rollback" and self.migrations.due(states)
         if migrate and self.dry_run:
             self.migrations.announce()
         if plan.unchanged:
@@ -111,6 +83,8 @@ class _Rollout:
         elif self.dry_run:
             self.stages.tell(self.hosts, f"Run release {plan.release} in slot {plan.slot}", "changed")
         else:
+            if self.canary and plan.switch and self._change(plan, states) is None:
+                self.stages.tell(self.web, "Divide the visitors", "skipped", detail="nothing serves yet")
             self._roll_out(*self._with_memory(plan, states), migrate=migrate)
         if not self.dry_run:
             end_leftover(self.fleet, self.hosts)
@@ -157,6 +131,7 @@ class _Rollout:
         for host, surge in tight.items():
             self.stages.tell([host], title, "changed", detail=f"{surge}: one instance at a time")
         self.turning = OneAtATime(turns, plan, states, pools, self.fleet, self.start, self._inspect, self._retire)
+        self.turning.check()
         return plan
 
     def _clear(self, plan: Plan) -> None:
@@ -196,15 +171,24 @@ class _Rollout:
         self.stages.stage(
             at_once.retire, "Stop the instances of before", lambda s, host: self._retire(s, host, at_once.retire[host])
         )
-        if turning:
-            turning.finish()
+        late = turning.finish() if turning else {}
         self._finish(plan, states)
         self.hooks.after_switch(plan)
+        if late:
+            raise Stopped(late)
 
     def _try_on_some(self, plan: Plan, states: Mapping[str, HostState]) -> None:
+        if self.canary and plan.switch and (change := self._change(plan, states)):
+            canary.perform(self.canary, self.stages, self.fleet, change, self._retire)
+
+    def _change(self, plan: Plan, states: Mapping[str, HostState]) -> canary.Change | None:
+        """What a canary would be about; None for the first release. Raises Stopped where no one release serves."""
         new = InSlot(plan.slot, plan.release, self.artefact.manifest.deployment_id)
-        if self.canary and plan.switch and (change := canary.between(new, states, self.web, plan.start)):
-            canary.perform(self.canary, self.stages, self.fleet, change)
+        change = canary.between(new, states, self.web, plan.start)
+        if change is None and any(states[host].serving() for host in self.web):
+            reason = "a canary needs one release that serves on all web hosts. Deploy without --canary first"
+            self.stages.fail({host: OperationFailed(f"{host}: {reason}") for host in self.web}, "Divide the visitors")
+        return change
 
     def _upload(self, session: Session, host: str) -> str:
         def progress(sent: int, total: int) -> None:
@@ -218,6 +202,8 @@ class _Rollout:
 
     def _switch(self, switch: Switch, give_up: GiveUp) -> None:
         """Moves the traffic, and back when nginx does not serve the new release."""
+        release = self.artefact.release
+        self.stages.ask(self.hosts, switch.title, lambda s, _: instances.note_switch(s, self.app, self.action, release))
         switch.perform()
         take_back(self.stages, self.app, switch.plan.switch if self.canary or self.turning else ())
         try:
@@ -247,6 +233,7 @@ class _Rollout:
             instances.mark(session, self.app, plan.release, "healthy")
             instances.make_current(session, self.app, plan.release)
             history.record(session, self.app, switch)
+            instances.end_switch(session, self.app)
             keep = plan.releases_to_keep(states[host], self.app.keep)
             session.run(script("prune", app=self.app.name, root=self.app.root, keep="\n".join(keep)), timeout=300)
             if host in plan.pay:

@@ -23,7 +23,7 @@ class RolloutHooks:
 
     def __init__(self, artefact: Artefact, run: Run, hosts: list[str], stages: Stages, action: str = "") -> None:
         self._artefact, self._run, self._hosts, self._stages = artefact, run, hosts, stages
-        self._hooks, self._action = Hooks(run.fleet.inventory), action or run.phase
+        self._hooks, self.action = Hooks(run.fleet.inventory), action or run.phase
         self._states: Mapping[str, HostState] = {}
 
     def know(self, states: Mapping[str, HostState]) -> None:
@@ -74,7 +74,7 @@ class RolloutHooks:
 
     def _facts(self, why: str) -> Facts:
         return self._hooks.facts(
-            self._action,
+            self.action,
             release=self._artefact.release,
             previous_release=next(iter(self._current()), ""),
             commit=self._artefact.manifest.commit or "",

@@ -82,6 +82,10 @@ class Stages:
             self._guard(title)
         return hosts
 
+    def check(self, title: str) -> None:
+        """Before work that was waited for. Raises Refused when the run has lost its lock."""
+        self._guard(title)
+
     def fail(self, errors: Mapping[str, RoadbedError], title: str) -> NoReturn:
         """Ends the rollout with these errors, reported as ``title``. Raises Stopped."""
         for host, error in errors.items():

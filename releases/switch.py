@@ -9,7 +9,7 @@ from roadbed.engine.errors import OperationFailed
 from roadbed.engine.session import Session
 
 from . import instances
-from .host_state import HostState
+from .host_state import HostState, released, serves
 from .plan import Plan
 from .scripts import script
 from .stages import Stages
@@ -56,7 +56,7 @@ class Switch:
     def _serves_before(self, session: Session, host: str) -> bool:
         state = self.states[host]
         try:
-            verify(session, self.app, state.current or "", state)
+            verify(session, self.app, serves(self.states) or "", state)
         except OperationFailed:
             return False
         return True
@@ -90,11 +90,12 @@ class Switch:
             self.stages.ask(self.web, self.title, lambda s, _: instances.remove_old_flags(s, self.app, [keep.flag]))
 
         def files(session: Session, host: str) -> None:
-            before = self.states[host].current
+            before = released(self.states, self.plan.before) if self.plan.before else None
             if before and before in self.states[host].releases:
                 session.run(script("publish", root=self.app.root, id=before))
 
         self.stages.ask(self.web, self.title, files)
+        self.stages.ask(self.states, self.title, lambda session, _: instances.end_switch(session, self.app))
 
     def let_go(self) -> None:
         """Open pages of older releases belong to the new one from now on; then their instances may be stopped."""

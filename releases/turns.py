@@ -45,18 +45,19 @@ def divide(plan: Plan, states: Mapping[str, HostState], tight: Iterable[str], po
     before = plan.before
     if before is None or not plan.switch:
         return None
-    old = {host: _in_slot(before, states[host]) for hosts in pools.values() for host in hosts}
-    rounds = zip_longest(*(_turns(host, old.get(host, []), plan.start[host]) for host in tight))
+    serving = {host: set(names) for host, names in active(before, states, states).items()}
+    rounds = zip_longest(*(_turns(host, before, states[host], plan.start[host]) for host in tight))
     turns = [turn for one in rounds for turn in one if turn]
     tight, after = frozenset(tight), list[Turn]()
     for hosts in pools.values():
         mine = [turn for turn in turns if turn.host in hosts]
-        if not mine or any(old[host] and host not in tight for host in hosts) or any(turn in after for turn in mine):
+        if not mine or any(serving.get(host) and host not in tight for host in hosts) or any(t in after for t in mine):
             continue
-        after.append(next((turn for turn in reversed(mine) if turn.old), mine[-1]))
+        after.append(next((turn for turn in reversed(mine) if turn.old in serving[turn.host]), mine[-1]))
     first = [turn for turn in turns if turn not in after]
+    there = {host for host, names in active(plan.slot, states, states).items() if names}
     for hosts in pools.values():
-        new = {turn.host for turn in first} | (plan.start.keys() - tight)
+        new = {turn.host for turn in first} | (plan.start.keys() - tight) | there
         if any(turn.host in hosts for turn in turns) and not new & set(hosts):
             return None
     return Turns(tuple(first), tuple(after))
@@ -70,15 +71,20 @@ def percent(new: Units, old: Units, hosts: Iterable[str]) -> int:
     return min(99, max(1, 100 * came // (came + stayed))) if came else 0
 
 
-def running(slot: str, states: Mapping[str, HostState], hosts: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The instances in ``slot`` that run, by host."""
-    return {host: tuple(_in_slot(slot, states[host])) for host in hosts}
+def active(slot: str, states: Mapping[str, HostState], hosts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The instances in ``slot`` that are up, by host: not those that are starting, or starting over and over."""
+    return {host: tuple(name for name in _in_slot(slot, states[host]) if _up(states[host], name)) for host in hosts}
 
 
-def _turns(host: str, old: list[str], new: tuple[str, ...]) -> list[Turn]:
-    """The old instance with the highest number goes first: number 0 is the one that open pages would be led to."""
+def _turns(host: str, before: str, state: HostState, new: tuple[str, ...]) -> list[Turn]:
+    """An old instance that is not up goes first, and then the one with the highest number."""
+    old = sorted(_in_slot(before, state), key=lambda name: not _up(state, name))
     missing = [None] * (len(new) - len(old))
     return [Turn(host, goes, comes) for goes, comes in zip([*missing, *reversed(old)], new, strict=False)]
+
+
+def _up(state: HostState, name: str) -> bool:
+    return state.instances[name] == "active"
 
 
 def _in_slot(slot: str, state: HostState) -> list[str]:

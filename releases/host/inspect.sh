@@ -26,6 +26,7 @@ done
 if target=$(readlink "$root/current"); then echo "current ${target##*/}"; fi
 if target=$(readlink "$root/public"); then target=${target%/.roadbed/public}; echo "public ${target##*/}"; fi
 if [ -f "$root/static.release" ]; then read -r release < "$root/static.release"; echo "static $release"; fi
+if [ -f "$root/.switching" ]; then read -r action release < "$root/.switching" && echo "switching $action $release"; fi
 for flag in "$route"/*; do
     [ ! -f "$flag" ] || echo "flag ${flag##*/}"
 done

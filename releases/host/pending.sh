@@ -8,6 +8,7 @@ echo "kernel $(uname -r)"
 ! systemctl --quiet is-active "$unit" || echo busy
 # New packages that an upgrade wants, such as the next kernel, are installed; nothing is removed. Conf: one that is
 # installed and not yet configured, as an upgrade that failed leaves it.
-apt-get -s -q upgrade --with-new-pkgs | while read -r word name _; do
+said=$(apt-get -s -q upgrade --with-new-pkgs)
+echo "$said" | while read -r word name _; do
     case $word in Inst | Conf) echo "package $name" ;; esac
 done

@@ -12,7 +12,9 @@ from=$root/releases/$id/.roadbed/static
     ln "$from/$path" "$path.roadbed-new"
     mv -fT "$path.roadbed-new" "$path"
 done
-echo "$id" > "$root/.static.release.new"
-mv -fT "$root/.static.release.new" "$root/static.release"
+if [ -z "${link:-}" ]; then
+    echo "$id" > "$root/.static.release.new"
+    mv -fT "$root/.static.release.new" "$root/static.release"
+fi
 ln -sfnT "releases/$id/.roadbed/public" "$root/.public.new"
 mv -fT "$root/.public.new" "$root/${link:-public}"

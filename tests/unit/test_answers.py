@@ -259,7 +259,7 @@ def test_a_start_loads_and_searches_nothing_without_need() -> None:
 def test_a_converge_loads_no_network_client_and_no_parser_of_certificates() -> None:
     code = (
         "import sys; from roadbed.engine.start import start; start(); import roadbed.cli.phase, roadbed.engine.load, "
-        "roadbed.engine.converge, roadbed.releases.rollout, roadbed.releases.build; "
+        "roadbed.engine.converge, roadbed.releases.release_step, roadbed.releases.build; "
         "print(*({'httpx', 'asyncio', 'pytest', 'cryptography.x509', 'pyinfra_cli'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

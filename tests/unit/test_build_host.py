@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -334,3 +335,22 @@ def test_the_platform_of_a_host_that_is_away_is_remembered(
         _ = away().platform
     build_host._remember("192.0.2.10", "linux-aarch64")
     assert away().platform == "linux-aarch64"
+
+
+@pytest.mark.parametrize(
+    ("links", "good"),
+    [
+        ({"node_modules/a": "../other/a"}, True),
+        ({"public/x": "/etc/passwd"}, False),
+        ({"public/x": "../../secret"}, False),
+        ({"deep/down/up": "../..", "public/x": "../deep/down/up/../../secret"}, False),
+        ({"out": "/usr", "out/x": "y"}, False),
+    ],
+    ids=["inside", "absolute", "above", "above by another link", "behind a link"],
+)
+def test_no_link_of_a_build_leads_out_of_it(tmp_path: Path, links: dict[str, str], good: bool) -> None:
+    target = tmp_path / "one/two/build"
+    target.mkdir(parents=True)
+    with nullcontext() if good else pytest.raises(BuildFailed, match=r"out of it|outside of itself"):
+        for name, link in links.items():
+            host_files._link(target, name, link)

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,3 +136,30 @@ def test_a_rollback_needs_the_release_on_every_app_host() -> None:
 def test_a_mistake_is_told(wanted: str, message: str) -> None:
     with pytest.raises(InventoryError, match=message):
         on_hosts.to_roll_back_to(stack((ONE, NOW)), ["app-1"], wanted)
+
+
+def amid(*hosts: HostState) -> str | None:
+    return on_hosts.interrupted({f"app-{number}": host for number, host in enumerate(hosts)})
+
+
+def test_a_run_that_ended_amid_its_switch_is_noticed() -> None:
+    """Which release serves by the flags, and which is current: they differ until the last step of a rollout."""
+    done = replace(serving("b", a=SECOND, b=THIRD), current=THIRD)
+    deployed = replace(done, current=SECOND, switching=("deploy", THIRD))
+    back = replace(serving("a", a=SECOND, b=THIRD), current=THIRD, switching=("rollback", SECOND))
+    half = replace(deployed, flags=frozenset({"active.a"}))
+    assert amid(done) is None
+    assert amid(replace(done, switching=("rollback", THIRD))) is None, "only its last word is missing"
+    assert amid(deployed) == SECOND, "a deploy is taken back"
+    assert amid(back) == SECOND, "a rollback is finished, not taken back"
+    assert amid(deployed, half) == SECOND
+    assert amid(deployed, done) == SECOND, "some hosts have come to the end"
+    assert amid(replace(deployed, current=None)) is None, "the first release of all"
+
+
+def test_a_rollback_after_it_goes_where_it_should() -> None:
+    now = replace(serving("a", a=SECOND, b=THIRD), current=THIRD, switching=("rollback", SECOND))
+    releases = stack((ONE, now))
+    assert on_hosts.to_roll_back_to(releases, ["app-1"], None, SECOND).release == SECOND
+    assert on_hosts.to_roll_back_to(releases, ["app-1"], SECOND, SECOND).release == SECOND
+    assert on_hosts.to_roll_back_to(releases, ["app-1"], FIRST, SECOND).release == FIRST

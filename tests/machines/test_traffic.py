@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ..machines.odds import claim, upper_bound
-from ..machines.traffic import RATES, Request, Traffic, count, fetched_node, percentile, scaled
+from .odds import claim, upper_bound
+from .traffic import RATES, Request, Traffic, count, fetched_node, percentile, scaled
 
 SHOP = Path(__file__).with_name("shop.cjs")
 
