@@ -21,6 +21,8 @@ from roadbed.releases.unit import BASE
 from .conftest import PROVISION, Stack, spec
 from .tiny import page, tiny_stack
 
+pytestmark = pytest.mark.long
+
 BUILDER, SERVER = "build-1", "build-2"
 NAME = "elsewhere"
 """The app's: its folder here must not be that of another test."""

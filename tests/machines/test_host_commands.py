@@ -20,6 +20,8 @@ from roadbed.machines.model import MachineSpec
 from .conftest import PROVISION, Grown, Stack, make_stack, spec
 from .test_hooks import heed_ctrl_c
 
+pytestmark = pytest.mark.long
+
 HOST = spec("hooks-1", 184, "bookworm")
 GHOST = spec("ghost", 124)
 """An address nobody has."""

@@ -168,4 +168,4 @@ def test_meanwhile_nobody_noticed(killed: Killed, visitors: list[Visitors]) -> N
     print(f"\n0 of {total} requests failed over {ROUNDS} killed rollouts")
     assert [failure for one in visitors for failure in one.failures] == []
     assert total > 20 * ROUNDS
-    assert set(killed.editions) == {name for one in visitors for name in one.releases}
+    assert set(killed.editions) <= {name for one in visitors for name in one.releases}

@@ -18,6 +18,8 @@ from roadbed.releases.patch import UNIT
 from .conftest import BOOT, PROVISION, Stack, spec
 from .tiny import page, tiny_stack, untouched
 
+pytestmark = pytest.mark.long
+
 WEB, FIRST, SECOND = "patch-web", "patch-1", "patch-2"
 PACKAGE = "roadbed-probe"
 LEFT = (

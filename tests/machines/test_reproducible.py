@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from roadbed.releases.cache import release_folder
 
 from .conftest import Stack, make_stack, spec
 from .tiny import tiny_stack
+
+pytestmark = pytest.mark.long
 
 
 def manifest(app: str) -> dict[str, Any]:
