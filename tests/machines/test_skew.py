@@ -26,7 +26,7 @@ ROLES = {"skew-1": ["web", "app"], "skew-2": ["web"], "skew-3": ["app"]}
 WEB, APPS = ("skew-1", "skew-2"), ("skew-1", "skew-3")
 SMALL = "skew-3"
 RUNNING = "systemctl list-units --plain --no-legend --state=active 'storefront@*'"
-MEMORY = 3000
+MEMORY = 2700
 """MiB of the small host: enough for two times two instances of 512, and not if something else takes a part."""
 
 

@@ -52,13 +52,12 @@ def zero(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.T
 
 
 def variant(stack: Stack, name: str, health: str = "") -> Path:
-    """A release file of the sample app with a page that differs; with ``health``, with that as its health route."""
-    file = stack.folder / f"{name}.tar.gz"
-    there = stack.data["app"]["source"]
-    stack.write(app={"source": str(edition(stack.folder, name, health))})
-    stack.provision("build", "--output", str(file))
+    """A copy of the sample app with a page that differs, or ``health`` as its health route; it is built already."""
+    folder, there = edition(stack.folder, name, health), stack.data["app"]["source"]
+    stack.write(app={"source": str(folder)})
+    stack.provision("build", "--output", str(stack.folder / f"{name}.tar.gz"))
     stack.write(app={"source": there})
-    return file
+    return folder
 
 
 def switched(result: dict[str, Any]) -> bool:
