@@ -16,9 +16,9 @@ test: ## Everything: unit tests, then tests on booted machines.
 	@.venv/bin/pytest tests/unit -n 3 --dist worksteal
 	@.venv/bin/pytest tests/machines -m "not kill and not faults and not mutation and not long and not rollout"
 
-test-unit: ## The tests that need no host: seconds.
+test-unit: ## The tests that need no host, without those that wait for a second or more.
 	@scripts/setup --unit
-	@.venv/bin/pytest tests/unit -n 3 --dist worksteal
+	@.venv/bin/pytest tests/unit -n 3 --dist worksteal -m "not slow"
 
 test-machines: ## The tests on booted machines.
 	@scripts/setup --tests

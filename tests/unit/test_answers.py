@@ -256,6 +256,7 @@ def test_a_start_loads_and_searches_nothing_without_need() -> None:
     subprocess.run([sys.executable, "-c", START], check=True)
 
 
+@pytest.mark.slow
 def test_a_converge_loads_no_network_client_and_no_parser_of_certificates() -> None:
     code = (
         "import sys; from roadbed.engine.start import start; start(); import roadbed.cli.phase, roadbed.engine.load, "

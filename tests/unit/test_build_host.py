@@ -208,6 +208,7 @@ def test_a_step_passes_on_output_and_exit_code_and_accounts_for_its_memory(tmp_p
     os.killpg(run.pid, signal.SIGKILL)  # the unit does this
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("silence", "closes"), [("60", True), ("1", False)], ids=["line closed", "no sign of life"])
 def test_a_step_ends_when_the_control_machine_is_gone(tmp_path: Path, silence: str, closes: bool) -> None:
     run = start_run(tmp_path, silence, "sleep", "50")

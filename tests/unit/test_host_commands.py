@@ -158,6 +158,7 @@ def test_its_exit_code_and_its_outputs_are_its_own() -> None:
     assert (process.stdout.read(), process.stderr.read(), process.wait(timeout=10)) == (b"out\n", b"err\n", 7)
 
 
+@pytest.mark.slow
 def test_it_ends_with_all_it_has_started_when_the_connection_ends() -> None:
     """Here that is the end of standard input. Even what does not heed SIGTERM ends."""
     process = run_script("trap '' TERM; sleep 4713 & echo $$; sleep 4713; sleep 4713")

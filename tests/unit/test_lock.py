@@ -151,6 +151,7 @@ def test_connection_that_ends_frees_it(host: Any, journal: Callable[[], list[str
     assert journal()[1] == "anna@laptop: deploy 1: interrupted: the connection ended"
 
 
+@pytest.mark.slow
 def test_silence_frees_it(host: Any, journal: Callable[[], list[str]]) -> None:
     held = Hold(host, claim(patience=1)).take()
     wait_for(lambda: holder_on(host, "shop") is None)
@@ -186,6 +187,7 @@ def test_process_that_has_the_id_of_a_dead_holder_is_left_alone(host: Any, tmp_p
         stranger.kill()
 
 
+@pytest.mark.slow
 def test_foreign_lock_on_the_file_is_an_error(host: Any, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with subprocess.Popen(["flock", str(tmp_path / "run/shop.lock"), "sleep", "60"], start_new_session=True) as other:

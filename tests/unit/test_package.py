@@ -62,6 +62,7 @@ def root_folder() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_wheel_has_every_file_of_the_folders_and_no_other(packed: set[str], tracked: list[str]) -> None:
     wanted = {name for name in tracked if name.startswith(tuple(f"{folder}/" for folder in FOLDERS))}
     wanted = {name for name in wanted if not name.startswith(LEFT_OUT)}

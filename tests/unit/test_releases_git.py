@@ -303,6 +303,7 @@ def program(folder: Path, name: str, script: str) -> None:
     (folder / name).chmod(0o755)
 
 
+@pytest.mark.slow
 def test_a_login_is_never_asked_for_and_a_dead_line_ends(
     make_context: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +326,7 @@ def test_a_login_is_never_asked_for_and_a_dead_line_ends(
     assert not left.exists() or left.read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_two_runs_fetch_one_after_the_other(make_context: Callable[..., Any], repository: Repository) -> None:
     inventory = stack(make_context, f"{repository.url}#main:apps/web")
     wanted = inventory.app.git

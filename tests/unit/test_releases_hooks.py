@@ -87,6 +87,7 @@ def test_its_last_lines_are_returned_and_all_is_in_a_private_log(tmp_path: Path)
     assert (tmp_path / "hook.log").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_it_reads_nothing_and_what_it_says_is_told_while_it_runs(tmp_path: Path) -> None:
     told: list[str] = []
     assert run("cat; echo one; sleep 1.5; echo two", tmp_path, line=told.append) == "one\ntwo"
@@ -122,6 +123,7 @@ def alive(marker: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_ended_with_all_it_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also what does not heed SIGTERM. Nobody is left, not even a zombie."""
     monkeypatch.setattr(hook_process, "END_SECONDS", 0.3)
@@ -308,12 +310,14 @@ def test_a_failing_before_switch_stops_it(rollout: Callable[..., Any]) -> None:
     assert made.lines == [("one", title, "failed", str(error))]
 
 
+@pytest.mark.slow
 def test_a_slow_before_switch_stops_it(rollout: Callable[..., Any]) -> None:
     with pytest.raises(Stopped) as stopped:
         rollout(before_switch="sleep 30", timeout=1).it.before_switch(plan())
     assert "did not end within 1 s and was stopped" in str(stopped.value.errors["one"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["exit 3", "sleep 30", "/no/such/program", "kill -9 $$"])
 def test_notifications_never_gate(rollout: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setattr("roadbed.deploys.hooks.NOTICE", 1)

@@ -282,6 +282,7 @@ EXPIRIES: dict[str, Callable[[States], States]] = {
 """How much of the time of kept releases passes between the crash and the next run."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", EXPIRIES)
 @pytest.mark.parametrize("start", starts())
 @pytest.mark.parametrize("options", [{}, {"make_room": True}, {"skew": False}], ids=["", "little memory", "skew off"])

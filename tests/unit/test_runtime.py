@@ -42,6 +42,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_the_javascript_tests_pass(node: str) -> None:
     done = subprocess.run(
         [node, "--test", "--test-concurrency=4"], cwd=RUNTIME, capture_output=True, text=True, timeout=120
@@ -72,6 +73,7 @@ def test_systemd_is_told_ready_and_stopping(node: str, tmp_path: Path) -> None:
                 server.kill()
 
 
+@pytest.mark.slow
 def test_systemd_is_told_that_the_event_loop_turns(node: str, tmp_path: Path) -> None:
     """Three times in the time that the unit gives, and no longer when the process hangs."""
     path = tmp_path / "notify"
