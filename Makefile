@@ -1,6 +1,9 @@
 # One-word doors. `make rehearse` and `make test` work on a bare Debian machine with python3, make and sudo or root.
 .PHONY: help setup rehearse test test-unit test-machines test-long test-faults test-mutations test-kill test-rollout lint bench bench-cache bench-rollout bench-deploy bench-upload build clean
 
+# Compiled modules are kept: without them each test worker and each `provision` of a test compiles a thousand anew.
+export PYTHONDONTWRITEBYTECODE =
+
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 

@@ -195,6 +195,7 @@ def test_one_that_is_not_ready_keeps_its_connections(judge: Judge) -> None:
     assert "is not ready" in judge.log[0]
 
 
+@pytest.mark.slow
 def test_never_all(judge: Judge) -> None:
     judge.answers(one="gone", two="gone")
     judge.rounds(2)
@@ -211,6 +212,7 @@ def test_never_all(judge: Judge) -> None:
     assert judge.aside == ["10.0.0.11 . 5000", "10.0.0.11 . 5001"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["000 0.000000", "000 0.000312", "503 0.000312"])
 def test_all_that_is_kept_of_an_old_release_if_need_be(judge: Judge, answer: str) -> None:
     """nginx asks the active release instead."""
@@ -224,6 +226,7 @@ def test_all_that_is_kept_of_an_old_release_if_need_be(judge: Judge, answer: str
     assert judge.aside == ["10.0.0.11 . 5000"]
 
 
+@pytest.mark.slow
 def test_what_is_slow_is_not_given_to_fewer(judge: Judge) -> None:
     """More than half of those that can be connected to are slow: there is too much to do, and nobody is put aside."""
     judge.answers(one="000")

@@ -71,6 +71,7 @@ def test_wheel_has_every_file_of_the_folders_and_no_other(packed: set[str], trac
     assert packed == wanted
 
 
+@pytest.mark.slow
 def test_hidden_files_are_in_it(packed: set[str], tracked: list[str]) -> None:
     hidden = [name for name in tracked if name.startswith(FOLDERS) and "/." in name]
     assert hidden
