@@ -223,6 +223,6 @@ def _certificate_of_the_authority(ctx: "Context") -> None:
     else:
         files.file(name="Trust public authorities alone", path=CERTBOT_DROP_IN, present=False)
     settle(name="Have systemd read its units", debt=DAEMON_RELOAD)
-    hook = {"site": SITE}
+    hook = {"site": SITE, "reload": RELOAD}
     write_template("nginx", DEPLOY_HOOK, ctx, values=hook, mode="755", validate="sh -n {file}")
     acme(name="Get the certificate", certificate=app.name, names=(app.domain, *app.aliases), tls=tls)

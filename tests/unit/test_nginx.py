@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
 from roadbed.deploys import access_log, certificates, nginx
+from roadbed.deploys.nginx_reload import RELOAD
 from roadbed.deploys.render import render
 
 MakeContext = Callable[..., Any]
@@ -286,6 +287,6 @@ def test_certificate_fact(equals: str) -> None:
 
 def test_renewal_hook_is_clean(make_context: MakeContext, tmp_path: Path) -> None:
     file = tmp_path / "hook"
-    file.write_text(render("nginx", certificates.DEPLOY_HOOK, make_context(), site=certificates.SITE))
+    file.write_text(render("nginx", certificates.DEPLOY_HOOK, make_context(), site=certificates.SITE, reload=RELOAD))
     shellcheck = Path(sys.executable).with_name("shellcheck")
     subprocess.run([shellcheck, file], check=True)
