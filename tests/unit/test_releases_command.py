@@ -81,7 +81,8 @@ def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path) -> None:
 def test_nothing_outlives_roadbed(tmp_path: Path, how: signal.Signals, seconds: float) -> None:
     """Killed or interrupted while a command runs: within seconds nothing of the command is left."""
     code = (
-        "import sys; from pathlib import Path; from roadbed.releases.command import BuildLog, call\n"
+        "import signal, sys; from pathlib import Path; from roadbed.releases.command import BuildLog, call\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background ignores Ctrl-C
         "folder = Path(sys.argv[1])\n"
         "call(['sh', '-c', sys.argv[2]], folder=folder, env={'PATH': sys.argv[3]}, log=BuildLog(folder / 'log'),"
         " title='x')\n"
