@@ -314,7 +314,7 @@ def test_wrong_password_is_told_by_the_rollout(stack: Stack) -> None:
         done = stack.provision("phase2", "--yes", "--json")
         warnings = [item["detail"] for item in json.loads(done.stdout)["operations"] if "warning" in item["detail"]]
         assert len(warnings) == 2, done.stdout
-        told = r"^warning: database: \S+:6432: .*authentication failed"
+        told = r"(?m)^warning: database: \S+:6432: .*authentication failed"
         assert [text for text in warnings if not re.search(told, text)] == []
         stack.write(app={"env": {"DATABASE_URL": wrong, "TRY": "2"}, "health": "/broken"})
         failed = stack.provision("phase2", "--yes", code=4)
