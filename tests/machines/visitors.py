@@ -22,7 +22,7 @@ class Visitors:
     """``with Visitors(address, domain) as visitors: ...`` sends about 28 requests a second until the end.
 
     Keep-alive HTTP/1.1, HTTP/2, a new connection each time, streams of 5 s and POSTs; nothing is
-    tried twice. ``failures`` has a line for each request that failed, ``releases`` the releases that answered.
+    tried twice. ``failures`` has a line for each request that failed, ``releases`` those that answered.
     """
 
     address: str
@@ -81,7 +81,8 @@ class Visitors:
         self.seconds.setdefault(kind, []).append(time.monotonic() - clock)
         if response.status_code != 200:
             self.failures.append(f"{began}: HTTP {response.status_code}")
-        self.releases.append(response.headers.get("x-roadbed-release", ""))
+        elif response.url.path == "/api/info":
+            self.releases.append(str(response.json().get("release", "")))
 
     async def _ask(
         self, client: httpx.AsyncClient, method: str, path: str, content: bytes | None = None
