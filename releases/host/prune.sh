@@ -3,7 +3,7 @@
 set -eu
 renice -n 10 $$ > /dev/null # the site has the CPU first
 export LC_ALL=C
-exec 9> "$root/.lock"
+exec 9>> "$root/.lock"
 flock -w 300 9
 cd "$root/releases"
 rm -rf .[!.]*.partial

@@ -8,7 +8,7 @@ renice -n 10 $$ > /dev/null # the site has the CPU first
 export LC_ALL=C
 mkdir -p "$root/releases" "$root/slots"
 # A script of a run that was killed may still be at work.
-exec 9> "$root/.lock"
+exec 9>> "$root/.lock"
 flock -w 300 9
 cd "$root/releases"
 rm -rf .[!.]*.partial

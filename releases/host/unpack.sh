@@ -4,7 +4,7 @@
 # group (of the app; root on a host that only serves files).
 set -eu
 renice -n 10 $$ > /dev/null # the site has the CPU first
-exec 9> "$root/.lock"
+exec 9>> "$root/.lock"
 flock -w 300 9
 cd "$root/releases/.$id.partial"
 chmod 644 .roadbed/files.sha256
