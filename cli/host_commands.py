@@ -6,10 +6,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from . import completion
 from .options import AskSudo, Inventory, Json
 
 COMMAND = "roadbed.command"
-Hosts = Annotated[list[str] | None, typer.Argument(metavar="HOST", help="Names of hosts.", show_default=False)]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="HOST", help="Names of hosts.", show_default=False, autocompletion=completion.hosts),
+]
 Lines = Annotated[
     int | None,
     typer.Option("--lines", "-n", min=1, max=100_000, help="Most lines. Default: 200, and 20 before --follow."),
@@ -87,7 +91,9 @@ def execute(
 
 def ssh(
     ctx: typer.Context,
-    host: Annotated[str | None, typer.Argument(help="Name of a host. Default: the only one.")] = None,
+    host: Annotated[
+        str | None, typer.Argument(help="Name of a host. Default: the only one.", autocompletion=completion.hosts)
+    ] = None,
     inventory: Inventory = None,
 ) -> None:
     """Log in to a host with your own ssh: user, key, port, jump host and known keys are the inventory's."""

@@ -36,17 +36,25 @@ def schema() -> None:
 
 def init(
     name: Annotated[str, typer.Argument(help="Name of the new inventory.")] = "prod",
-    host: Annotated[str | None, typer.Option(help="user@address of the first machine.")] = None,
+    host: Annotated[list[str] | None, typer.Option(help="user@address of a machine; again for more.")] = None,
     domain: Annotated[str | None, typer.Option(help="Public host name.")] = None,
-    source: Annotated[Path, typer.Option(help="Folder of the Next.js project.")] = Path(),
+    source: Annotated[
+        Path | None, typer.Option(help="Folder of the Next.js project. Default: this one.", show_default=False)
+    ] = None,
+    from_vagrant: Annotated[
+        bool, typer.Option("--from-vagrant", help="The machines of the Vagrantfile here, which must run.")
+    ] = False,
+    from_terraform: Annotated[
+        Path | None, typer.Option(help="The output `hosts` in a file: terraform output -json > FILE.")
+    ] = None,
     rehearsal: Annotated[
         bool, typer.Option("--rehearsal", help="Write inventories/rehearsal.yml and a copy of the sample app.")
     ] = False,
 ) -> None:
-    """Write an inventory into inventories/. Never overwrites one."""
-    from .scaffold import write_inventory, write_rehearsal
+    """Write an inventory into inventories/; on a terminal it asks for what is missing. Never overwrites one.
 
-    if rehearsal:
-        write_rehearsal()
-    else:
-        write_inventory(name, host, domain, source)
+    Of several machines it proposes what each does: the first is the web host, the last holds the data.
+    """
+    from .init import Wanted, run
+
+    run(name, Wanted(tuple(host or ()), domain, source, from_vagrant, from_terraform, rehearsal))

@@ -35,17 +35,17 @@ def ssh_words(stack: "Inventory", host: str, command: Sequence[str], *, terminal
     word of ``command`` is one argument on the host. Raises InventoryError when the key file is missing.
     """
     ssh = stack.ssh
-    options = _options(stack)
+    options = _options(stack, host)
     words = ["ssh", *options, "-p", str(ssh.port)]
     if ssh.jump:
-        words += ["-o", f"ProxyCommand={_jump(stack, options)}"]
+        words += ["-o", f"ProxyCommand={_jump(stack, _options(stack, None))}"]
     if command and terminal:
         words.append("-t")
     words.append(f"{ssh.user}@{stack.hosts[host].address}")
     return [*words, shlex.join(command)] if command else words
 
 
-def _options(stack: "Inventory") -> list[str]:
+def _options(stack: "Inventory", host: str | None) -> list[str]:
     from roadbed.engine.connect import key_file
 
     settings = {
@@ -54,7 +54,7 @@ def _options(stack: "Inventory") -> list[str]:
         "HashKnownHosts": "no",
         "UpdateHostKeys": "no",
     }
-    if key := key_file(stack):
+    if key := key_file(stack, host):
         settings |= {"IdentityFile": _written(key), "IdentitiesOnly": "yes"}
     return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
 

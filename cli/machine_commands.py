@@ -7,17 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import completion
 from .options import Json
 
 if TYPE_CHECKING:
     from roadbed.engine.inventory import Inventory as Stack
 
 app = typer.Typer(no_args_is_help=True, help="Local rehearsal machines: up, down, reset, list, ssh, cut, heal, slow.")
-Names = Annotated[list[str] | None, typer.Argument(help="Machine names. Default: all of the inventory.")]
-Name = Annotated[str, typer.Argument(help="Machine name.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(help="Machine names. Default: all of the inventory.", autocompletion=completion.machines),
+]
+Name = Annotated[str, typer.Argument(help="Machine name.", autocompletion=completion.machines)]
 Inventory = Annotated[
     str,
-    typer.Option("--inventory", "-i", help="Name in inventories/, or a path to a .yml file, whose hosts they play."),
+    typer.Option(
+        "--inventory",
+        "-i",
+        help="Name in inventories/, or a path to a .yml file, whose hosts they play.",
+        autocompletion=completion.inventories,
+    ),
 ]
 
 
@@ -84,7 +93,8 @@ def down(
 
 @app.command(epilog="Example:  provision machines reset app-1")
 def reset(
-    names: Annotated[list[str], typer.Argument(help="Machine names.")], inventory: Inventory = "rehearsal"
+    names: Annotated[list[str], typer.Argument(help="Machine names.", autocompletion=completion.machines)],
+    inventory: Inventory = "rehearsal",
 ) -> None:
     """Give machines a fresh disk and boot them."""
     from roadbed.machines import nspawn

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import host_commands, inventory_commands, machine_commands, patch_commands, release_commands, secret_commands
-from .options import AllowVulnerable, AskSudo, BreakLock, Inventory, Json, Phase, Yes
+from .options import AllowVulnerable, AskSudo, BreakLock, DryRun, Inventory, Json, Limit, Phase, Quiet, Verbose, Yes
 
 app = typer.Typer(
     name="provision",
@@ -26,6 +26,23 @@ app.command(name="init", epilog="Example:  provision init prod --host root@203.0
     inventory_commands.init
 )
 host_commands.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from roadbed import __version__
+
+        typer.echo(f"provision (Roadbed) {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it and end.")
+    ] = False,
+) -> None:
+    """Nothing of its own: each command has its options."""
 
 
 PHASES = {
@@ -46,10 +63,11 @@ def _phase_command(phase: str, text: str) -> None:
     )
     def command(
         inventory: Inventory = None,
-        limit: Annotated[str | None, typer.Option(help="Only these hosts, comma separated.")] = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")] = False,
+        limit: Limit = None,
+        dry_run: DryRun = False,
         as_json: Json = False,
-        verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show unchanged operations too.")] = False,
+        verbose: Verbose = False,
+        quiet: Quiet = False,
         yes: Yes = False,
         ask_sudo_password: AskSudo = False,
         allow_vulnerable: AllowVulnerable = False,

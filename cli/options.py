@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from . import completion
+
 Inventory = Annotated[
     str | None,
     typer.Option(
@@ -11,11 +13,34 @@ Inventory = Annotated[
         "-i",
         help="Name in inventories/, or a path to a .yml file. Default: the only one there is.",
         show_default=False,
+        autocompletion=completion.inventories,
     ),
 ]
 Phase = Annotated[
     str | None,
-    typer.Argument(help="phase1, phase2 or phase3. Default: the one the hosts are at.", show_default=False),
+    typer.Argument(
+        help="phase1, phase2 or phase3. Default: the one the hosts are at.",
+        show_default=False,
+        autocompletion=completion.phases,
+    ),
+]
+Limit = Annotated[
+    str | None, typer.Option(help="Only these hosts, comma separated.", autocompletion=completion.host_list)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show unchanged operations too.")]
+
+
+def _hush(value: bool) -> bool:
+    if value:
+        from .progress import Progress
+
+        Progress.quiet = True
+    return value
+
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=_hush, help="No progress: only errors, questions and the result.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not show the changes first and ask; just make them.")]

@@ -4,12 +4,15 @@ from typing import Annotated
 
 import typer
 
-from .options import AskSudo, BreakLock, Inventory, Json, Yes
+from . import completion
+from .options import AskSudo, BreakLock, Inventory, Json, Quiet, Yes
 
 
 def patch(
     inventory: Inventory = None,
-    host: Annotated[list[str] | None, typer.Option(help="Only this host; may be given again.")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="Only this host; may be given again.", autocompletion=completion.hosts)
+    ] = None,
     reboot: Annotated[str, typer.Option(help="auto: where an update wants it; always; never.")] = "auto",
     accept_downtime: Annotated[
         bool, typer.Option("--accept-downtime", help="Patch hosts too that nobody stands in for.")
@@ -17,6 +20,7 @@ def patch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")] = False,
     as_json: Json = False,
     yes: Yes = False,
+    quiet: Quiet = False,
     ask_sudo_password: AskSudo = False,
     break_lock: BreakLock = False,
 ) -> None:

@@ -29,7 +29,12 @@ class _Now:
 
 
 class Progress(Report):
-    """A report that is shown while it grows: a live table on a terminal, plain lines anywhere else."""
+    """A report that is shown while it grows: a live table on a terminal, plain lines anywhere else.
+
+    With ``quiet`` it shows failures alone.
+    """
+
+    quiet = False
 
     def __init__(self, verbose: bool = False) -> None:
         super().__init__()
@@ -43,23 +48,23 @@ class Progress(Report):
         return Live(console=console, get_renderable=self._table, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> "Progress":
-        if console.is_terminal:
+        if console.is_terminal and not self.quiet:
             self._live.start()
-        else:
+        elif not self.quiet:
             threading.Thread(target=self._still_there, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._now.clear()
-        if console.is_terminal:
-            self._live.stop()
+        self._live.stop()
 
     def at_work(self, sentence: str) -> None:
         """What this machine itself does, such as a build; an empty sentence ends it."""
         self._now.pop(HERE, None)
         if sentence:
-            say(sentence)
+            if not self.quiet:
+                say(sentence)
             self._now[HERE] = _Now(sentence)
 
     def printed(self, line: str) -> None:
@@ -77,14 +82,15 @@ class Progress(Report):
             line = sys.stdin.readline()
             answer = line.strip().lower() or ("y" if line else "no")
         self._live = self._new_live()
-        self._live.start()
+        if not self.quiet:
+            self._live.start()
         return answer in ("y", "yes")
 
     def on_step(self, name: str, hosts: list[str]) -> None:
         """A component begins."""
         self._title = name
         self._now.clear()
-        if hosts:
+        if hosts and not self.quiet:
             console.print(Text(f"{name}: {', '.join(hosts)}", style="bold"), soft_wrap=True)
 
     def on_progress(self, host: str, text: str) -> None:
@@ -94,7 +100,7 @@ class Progress(Report):
     def on_operation(self, record: OperationRecord) -> None:
         """Changes, failures and skips are worth a line; what was in order already is not."""
         self._now.pop(record.host, None)
-        if record.status == "unchanged" and not self._verbose:
+        if (record.status == "unchanged" and not self._verbose) or (self.quiet and record.status != "failed"):
             return
         mark, colour = MARKS[record.status]
         line = Text(f"  {mark} {record.host}: {record.name}", style=colour)

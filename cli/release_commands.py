@@ -4,11 +4,8 @@ from typing import Annotated
 
 import typer
 
-from .options import AllowVulnerable, AskSudo, BreakLock, Inventory, Json
-
-Limit = Annotated[str | None, typer.Option(help="Only these hosts, comma separated.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show unchanged operations too.")]
+from . import completion
+from .options import AllowVulnerable, AskSudo, BreakLock, DryRun, Inventory, Json, Limit, Quiet, Verbose
 
 
 def deploy(
@@ -16,7 +13,10 @@ def deploy(
     source: Annotated[
         str | None, typer.Option(help="Project folder or release file to deploy, in place of app.source.")
     ] = None,
-    release: Annotated[str | None, typer.Option(help="Deploy a release again; `releases` names them.")] = None,
+    release: Annotated[
+        str | None,
+        typer.Option(help="Deploy a release again; `releases` names them.", autocompletion=completion.releases),
+    ] = None,
     canary: Annotated[
         str | None, typer.Option(help="Shares of the visitors to begin with, in percent: 5,25,100.")
     ] = None,
@@ -25,6 +25,7 @@ def deploy(
     dry_run: DryRun = False,
     as_json: Json = False,
     verbose: Verbose = False,
+    quiet: Quiet = False,
     ask_sudo_password: AskSudo = False,
     allow_vulnerable: AllowVulnerable = False,
     break_lock: BreakLock = False,
@@ -41,12 +42,16 @@ def deploy(
 
 
 def rollback(
-    release: Annotated[str | None, typer.Argument(help="Default: the one that served before the live one.")] = None,
+    release: Annotated[
+        str | None,
+        typer.Argument(help="Default: the one that served before the live one.", autocompletion=completion.releases),
+    ] = None,
     inventory: Inventory = None,
     limit: Limit = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     verbose: Verbose = False,
+    quiet: Quiet = False,
     ask_sudo_password: AskSudo = False,
     break_lock: BreakLock = False,
 ) -> None:

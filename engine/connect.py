@@ -50,13 +50,18 @@ def open_session(inventory: Inventory, name: str, known: KnownHosts, *, sudo_pas
     return Session(name, client, root=False, sudo_password=password)
 
 
-def key_file(inventory: Inventory) -> Path | None:
-    """The private key to log in with; None: the SSH agent. Raises InventoryError when the file is missing."""
-    if inventory.ssh.key is None:
+def key_file(inventory: Inventory, host: str | None = None) -> Path | None:
+    """The private key to log in with, to ``host`` or to the jump host; None: the SSH agent and ~/.ssh.
+
+    Raises InventoryError when the file is missing.
+    """
+    own = inventory.hosts[host].key if host else None
+    key, place = (own, f"hosts/{host}/key") if own else (inventory.ssh.key, "ssh/key")
+    if key is None:
         return None
-    path = inventory.path.parent / inventory.ssh.key.expanduser()
+    path = inventory.path.parent / key.expanduser()
     if not path.is_file():
-        raise InventoryError(f"ssh/key: {path} does not exist. Name the private key file, relative to the inventory")
+        raise InventoryError(f"{place}: {path} does not exist. Name the private key file, relative to the inventory")
     return path
 
 
@@ -64,7 +69,7 @@ def _login(
     inventory: Inventory, what: str, user: str, address: str, port: int, known: KnownHosts, way: paramiko.Channel | None
 ) -> paramiko.SSHClient:
     """One SSH login. ``what`` begins every error; ``way`` is the connection to use instead of a new one."""
-    key = key_file(inventory)
+    key = key_file(inventory, what if what in inventory.hosts else None)  # not so for a jump host
     client = paramiko.SSHClient()
     if known.path.exists():
         client.load_host_keys(str(known.path))

@@ -6,7 +6,7 @@ from typing import TypeVar
 from roadbed.deploys.context import HostFacts
 
 from .answers import list_path
-from .connect import open_session
+from .connect import key_file, open_session
 from .errors import HostUnreachable, RoadbedError
 from .facts import read_facts
 from .hostkeys import KnownHosts
@@ -36,6 +36,7 @@ class Fleet:
         opened: Callable[[Session, str], None] = lambda session, name: None,
     ) -> None:
         """Connects to the hosts at the same time and reads their facts. Never raises for one host: see ``failures``.
+        A key file that is missing is an InventoryError before the first packet.
 
         The hosts in ``ahead`` are asked in the same round trip what the last run asked them. ``opened`` is called
         for each host before it is asked anything.
@@ -48,7 +49,10 @@ class Fleet:
                 session.answers.expect(list_path(self.inventory.path, name))
             return session, read_facts(session)
 
-        for name, answer in each(names or self.inventory.hosts, one).items():
+        wanted = list(names or self.inventory.hosts)
+        for name in wanted:
+            key_file(self.inventory, name)
+        for name, answer in each(wanted, one).items():
             if isinstance(answer, RoadbedError):
                 self.failures[name] = answer
             else:

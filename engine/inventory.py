@@ -53,6 +53,7 @@ class Host(Settings):
 
     address: str = Field(description="IP address or DNS name that SSH connects to.")
     private: str | None = Field(None, description="Address the other hosts use. Default: address.")
+    key: Path | None = Field(None, description="Private key file of this host alone. Default: ssh.key.")
     roles: tuple[Role, ...] = Field((), description="What the host does. Default on a single host: all of them.")
     machine: MachineSettings = Field(
         MachineSettings(), description="Used by `provision machines` and `rehearse` alone."
@@ -103,12 +104,6 @@ class Inventory(Settings):
         problems = list(_duplicates(self.hosts)) + list(_unfilled(self.hosts, self.build.host))
         if not self.redis.external:
             problems += _cache_group({name: self.hosts[name] for name in self.with_role("cache")})
-        hooks = {"before_build": self.app.hooks.before_build, "after_build": self.app.hooks.after_build}
-        problems += [
-            f"app/hooks/{name}: runs on this machine, and build/host says that {self.build.host} builds. Remove one"
-            for name, command in hooks.items()
-            if command and self.build.host
-        ]
         for hook in ("before_build", "after_build") if self.build.host else ():
             if getattr(self.app.hooks, hook):
                 problems.append(

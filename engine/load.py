@@ -12,6 +12,8 @@ from .errors import InventoryError
 from .inventory import ROLES, Inventory
 
 FOLDER = Path("inventories")
+VAGRANT = "vagrant"
+"""The name of the inventory that is generated from the machines of the Vagrantfile."""
 Location = tuple[int | str, ...]
 
 
@@ -42,6 +44,10 @@ def find(name: str | None) -> Path:
         raise InventoryError(f"--inventory: which one? {_found()}")
     is_path = "/" in name or name.endswith((".yml", ".yaml"))
     path = Path(name) if is_path else FOLDER / f"{name}.yml"
+    if name == VAGRANT:
+        from .vagrant import refresh
+
+        refresh(path)
     if not path.is_file():
         raise InventoryError(f"--inventory: there is no file {path}. {_found(name)}")
     return path
