@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
-MACHINE, ADDRESS = "bench-1", "10.99.7.25"
+MACHINE, ADDRESS = "bench-1", "192.168.60.25"
 INVENTORY = f"""
 app:
   name: storefront

@@ -28,7 +28,7 @@ from tests.machines.storefronts import edition  # noqa: E402
 from tests.machines.traffic import Orders, Traffic  # noqa: E402
 
 BIN = Path(sys.executable).parent
-MACHINE, ADDRESS, DOMAIN = "base-1", "10.99.7.195", "shop.example.test"
+MACHINE, ADDRESS, DOMAIN = "base-1", "192.168.60.195", "shop.example.test"
 PM2 = "pm2@7.0.4"
 INVENTORY = f"""
 app:

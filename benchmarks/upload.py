@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 APP = HERE.parent / "examples/storefront"
-MACHINE, ADDRESS = "bench-2", "10.99.7.188"
+MACHINE, ADDRESS = "bench-2", "192.168.60.188"
 NAME = "benchshop"
 INVENTORY = f"""
 app: {{name: {NAME}, source: app, domain: shop.example.test}}

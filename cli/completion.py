@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("inventories")
 PHASES = ("phase1", "phase2", "phase3")
+PROVIDERS = ("auto", "nspawn", "vagrant")
 
 
 def inventories(incomplete: str) -> list[str]:
@@ -25,6 +26,11 @@ def inventories(incomplete: str) -> list[str]:
 def phases(incomplete: str) -> list[str]:
     """The phases of the roadmap."""
     return [phase for phase in PHASES if phase.startswith(incomplete)]
+
+
+def providers(incomplete: str) -> list[str]:
+    """Who can run the machines of a rehearsal."""
+    return [name for name in PROVIDERS if name.startswith(incomplete)]
 
 
 def hosts(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -7,7 +7,7 @@ import typer
 
 from .options import Inventory
 
-app = typer.Typer(no_args_is_help=True, help="Inventories: show, schema.")
+app = typer.Typer(no_args_is_help=True, help="Inventories: show, graph, schema.")
 
 
 @app.command(epilog="Example:  provision inventory show -i prod")
@@ -32,6 +32,23 @@ def schema() -> None:
     from .style import output
 
     output(json.dumps(Model.model_json_schema(), indent=1))
+
+
+@app.command(
+    epilog="Examples:  provision inventory graph -i prod  |  provision inventory graph -i prod --svg > prod.svg"
+)
+def graph(
+    inventory: Inventory = None,
+    as_svg: Annotated[bool, typer.Option("--svg", help="As a picture, on standard output.")] = False,
+) -> None:
+    """The hosts, and who speaks to whom on which ports."""
+    from roadbed.engine.load import load
+
+    from .style import output
+    from .topology import svg, text
+
+    stack = load(inventory)
+    output(svg(stack) if as_svg else text(stack))
 
 
 def init(

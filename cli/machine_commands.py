@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import completion
-from .options import Json
+from .options import Json, Provider
 
 if TYPE_CHECKING:
     from roadbed.engine.inventory import Inventory as Stack
@@ -31,7 +31,8 @@ Inventory = Annotated[
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
+    """A MachinesError is an OperationFailed for the command line."""
     from roadbed.engine.errors import OperationFailed
     from roadbed.machines.model import MachinesError
 
@@ -57,12 +58,12 @@ def _stack(inventory: str, names: list[str] | None = None) -> "Stack":
 
 @app.command(epilog="Example:  provision machines up -i rehearsal")
 def up(names: Names = None, inventory: Inventory = "rehearsal") -> None:
-    """Boot a machine for every host of the inventory."""
+    """Boot a machine for every host of the inventory, with systemd-nspawn."""
     from roadbed.machines.rehearsal import boot
 
     from .style import say
 
-    with _plain_errors():
+    with plain_errors():
         boot(_stack(inventory, names), names, say=say)
 
 
@@ -73,13 +74,20 @@ def down(
     names: Names = None,
     inventory: Inventory = "rehearsal",
     everything: Annotated[bool, typer.Option("--all", help="Every machine there is, of all inventories.")] = False,
+    provider: Provider = "nspawn",
 ) -> None:
     """Destroy machines. Leaves nothing behind but the cached base images."""
     from roadbed.machines import nspawn
 
     from .style import say
 
-    with _plain_errors():
+    if provider == "vagrant":
+        from roadbed.machines import vagrant
+
+        with plain_errors():
+            vagrant.down(_stack(inventory, names).path, names or [], say=say)
+        return
+    with plain_errors():
         there = [machine.name for machine in nspawn.listing()]
         wanted = there if everything else names or [name for name in _stack(inventory).hosts if name in there]
         gone = nspawn.down(wanted) if wanted else []
@@ -103,7 +111,7 @@ def reset(
     from .style import say
 
     stack = _stack(inventory, names)
-    with _plain_errors():
+    with plain_errors():
         nspawn.reset(names, say=say)
         forget_keys(stack, names)
 
@@ -118,7 +126,7 @@ def listing(as_json: Json = False) -> None:
 
     from .style import output
 
-    with _plain_errors():
+    with plain_errors():
         machines = nspawn.listing()
     if as_json:
         output(json.dumps([asdict(machine) for machine in machines], indent=1))
@@ -138,7 +146,7 @@ def ssh(
     """Log in to a machine."""
     from roadbed.machines import nspawn
 
-    with _plain_errors():
+    with plain_errors():
         words = nspawn.ssh_command(name, user=user)
     os.execvp(words[0], [*words, *(command or [])])  # noqa: S606
 
@@ -148,7 +156,7 @@ def cut(name: Name) -> None:
     """Unplug a machine's network cable."""
     from roadbed.machines import nspawn
 
-    with _plain_errors():
+    with plain_errors():
         nspawn.cut(name)
 
 
@@ -157,7 +165,7 @@ def heal(name: Name) -> None:
     """Plug it in again."""
     from roadbed.machines import nspawn
 
-    with _plain_errors():
+    with plain_errors():
         nspawn.heal(name)
 
 
@@ -166,5 +174,5 @@ def slow(name: Name, milliseconds: Annotated[float, typer.Argument(help="Delay e
     """Delay everything a machine sends and receives."""
     from roadbed.machines import nspawn
 
-    with _plain_errors():
+    with plain_errors():
         nspawn.slow(name, milliseconds)

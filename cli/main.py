@@ -8,7 +8,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import host_commands, inventory_commands, machine_commands, patch_commands, release_commands, secret_commands
-from .options import AllowVulnerable, AskSudo, BreakLock, DryRun, Inventory, Json, Limit, Phase, Quiet, Verbose, Yes
+from .options import (
+    AllowVulnerable,
+    AskSudo,
+    BreakLock,
+    DryRun,
+    Inventory,
+    Json,
+    Limit,
+    Phase,
+    Provider,
+    Quiet,
+    Verbose,
+    Yes,
+)
 
 app = typer.Typer(
     name="provision",
@@ -153,12 +166,16 @@ def verify(
     )
 
 
-@app.command(epilog="Examples:  provision rehearse  |  provision rehearse phase1 --keep  |  provision rehearse -i mine")
+@app.command(
+    epilog="Examples:  provision rehearse  |  provision rehearse phase1 --keep  |  "
+    "provision rehearse --provider vagrant"
+)
 def rehearse(
     phase: Annotated[str | None, typer.Argument(help="Default: the highest phase.")] = None,
     inventory: Annotated[
         str, typer.Option("--inventory", "-i", help="Inventory whose hosts are played by local machines.")
     ] = "rehearsal",
+    provider: Provider = "auto",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the machines running at the end.")] = False,
     report: Annotated[Path, typer.Option(help="Where the HTML and JSON report goes.")] = Path("report"),
     as_json: Json = False,
@@ -166,7 +183,7 @@ def rehearse(
     """The whole thing on local machines: create, converge, converge again (0 changes), verify, report, destroy."""
     from .rehearse import run
 
-    run(phase, inventory, keep=keep, folder=report, as_json=as_json)
+    run(phase, inventory, provider=provider, keep=keep, folder=report, as_json=as_json)
 
 
 @app.command(epilog="Examples:  provision backup -i prod  |  provision backup -i prod --download shop.backup.age")

@@ -31,6 +31,12 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change;
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show unchanged operations too.")]
 
 
+Provider = Annotated[
+    str,
+    typer.Option(help="Who runs the machines: nspawn, vagrant, or auto.", autocompletion=completion.providers),
+]
+
+
 def _hush(value: bool) -> bool:
     if value:
         from .progress import Progress

@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .machine_commands import plain_errors
 from .style import myself, output, say, seconds
 
 if TYPE_CHECKING:
     from roadbed.engine.inventory import Inventory
+    from roadbed.machines.providers import Provider
 
 
 class Stages:
@@ -32,7 +35,65 @@ class Stages:
         say(f"== {name}: {seconds(took)}")
 
 
-def run(phase: str | None, inventory: str, *, keep: bool, folder: Path, as_json: bool) -> None:
+@dataclass(frozen=True)
+class Rehearsal:
+    """One rehearsal: the machines of ``provider`` play the hosts of ``stack``, which has their logins."""
+
+    stack: "Inventory"
+    named: "Inventory"
+    provider: "Provider"
+    phase: str
+    folder: Path
+    stages: Stages
+
+    def provision(self, command: str, *words: str) -> dict[str, Any]:
+        """Runs one `provision` command as a user would; its progress goes to the terminal. Exits with its exit code."""
+        line = [sys.executable, "-m", "roadbed.cli", command, *words, "-i", str(self.stack.path), "--json"]
+        line += ["--yes"] if command != "verify" else []
+        done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ})
+        if done.returncode != 0:
+            say(f"\nThe machines are still up: {self.login(next(iter(self.stack.hosts)))}, {self.destroy()}")
+            sys.exit(done.returncode)
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+    def login(self, host: str) -> str:
+        """The command that logs in to a machine."""
+        return f"{myself()} {self.provider.login(self.named, host)}"
+
+    def destroy(self) -> str:
+        """The command that destroys the machines."""
+        return f"{myself()} {self.provider.destroy(self.named)}"
+
+    def report(self, first: dict[str, Any], checks: list[dict[str, Any]]) -> None:
+        """Writes the HTML and the JSON report."""
+        from .html import write_html
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        timings = list(self.stages.timings)
+        data = {"phase": self.phase, "timings": dict(timings), "converge": first, "checks": checks}
+        (self.folder / "rehearsal.json").write_text(json.dumps(data, indent=1))
+        page = self.folder / "rehearsal.html"
+        write_html(page, self.stack, self.phase, checks=checks, timings=timings, operations=first["operations"])
+
+    def summarise(self, checks: list[dict[str, Any]], keep: bool) -> None:
+        """The last lines: what was shown, how long it took, and how to look at what was kept."""
+        count = len(self.stack.hosts)
+        on = f"{count} machine" + ("s" if count != 1 else "")
+        say(f"\n{self.phase} rehearsed on {on}: {len(checks)} checks hold, second run 0 changes.")
+        say("  " + ", ".join(f"{name} {seconds(took)}" for name, took in self.stages.timings))
+        say(f"  report: {self.folder / 'rehearsal.html'}")
+        if not keep:
+            return
+        domain, name, address = self.stack.app.domain, "", ""
+        for name in self.stack.with_role("web"):
+            address = self.stack.hosts[name].address
+            say(f"  {name}: curl -k --resolve {domain}:443:{address} https://{domain}/")
+        say(f"  in a browser: '{address} {domain}' into /etc/hosts, then https://{domain}/ (self-signed certificate)")
+        say(f"  log in: {self.login(name)}   destroy: {self.destroy()}")
+
+
+def run(phase: str | None, inventory: str, *, provider: str, keep: bool, folder: Path, as_json: bool) -> None:
     """Create, converge, converge again, verify, report, destroy. Raises what the first failing stage raises.
 
     Machines stay up after a failure and with ``keep``, so that they can be looked at.
@@ -41,19 +102,23 @@ def run(phase: str | None, inventory: str, *, keep: bool, folder: Path, as_json:
     from roadbed.engine.errors import VerificationFailed
     from roadbed.engine.load import load
     from roadbed.engine.roadmap import named, require
+    from roadbed.machines.providers import choose
 
     phase = named(phase or ROADMAP[-1])
     stack = load(inventory)
     require(stack, phase)
     stages = Stages()
-    began = stages.announce(f"create {', '.join(stack.hosts)}")
-    _create(stack)
-    stages.ended("create", began)
+    with plain_errors():
+        by = choose(provider)
+        began = stages.announce(f"create {', '.join(stack.hosts)}")
+        played = load(str(by.up(stack, say)))
+        stages.ended("create", began)
+    rehearsal = Rehearsal(played, stack, by, phase, folder, stages)
     began = stages.announce(f"converge to {phase}")
-    first = _provision(phase, stack, as_json=True)
+    first = rehearsal.provision(phase)
     stages.ended("converge", began)
     began = stages.announce("converge again: nothing may change")
-    second = _provision(phase, stack, as_json=True)
+    second = rehearsal.provision(phase)
     stages.ended("converge again", began)
     changed = [item for item in second["operations"] if item["status"] == "changed"]
     if changed:
@@ -61,83 +126,14 @@ def run(phase: str | None, inventory: str, *, keep: bool, folder: Path, as_json:
         raise VerificationFailed(f"the second run changed {len(changed)} operations:\n{names}")
     say("0 changes")
     began = stages.announce("verify")
-    verified = _provision("verify", stack, phase, "--disruptive", as_json=True)
+    checks = rehearsal.provision("verify", phase, "--disruptive")["checks"]
     stages.ended("verify", began)
-    _report(stack, phase, folder, stages, first, verified["checks"])
+    rehearsal.report(first, checks)
     if not keep:
         began = stages.announce("destroy")
-        _destroy(stack)
+        with plain_errors():
+            by.down(stack, say)
         stages.ended("destroy", began)
-    _summarise(stack, phase, folder, stages, verified["checks"], keep)
+    rehearsal.summarise(checks, keep)
     if as_json:
         output((folder / "rehearsal.json").read_text())
-
-
-def _create(stack: "Inventory") -> None:
-    from roadbed.engine.errors import OperationFailed
-    from roadbed.machines import nspawn
-    from roadbed.machines.model import MachinesError
-    from roadbed.machines.rehearsal import boot
-
-    try:
-        boot(stack, say=say)
-        for machine in nspawn.listing():
-            if machine.name in stack.hosts:
-                say(f"{machine.name}: {machine.suite} at {machine.address}")
-    except MachinesError as error:
-        raise OperationFailed(str(error)) from None
-
-
-def _destroy(stack: "Inventory") -> None:
-    from roadbed.machines import nspawn
-
-    nspawn.down(list(stack.hosts), say=say)
-
-
-def _provision(command: str, stack: "Inventory", *words: str, as_json: bool) -> dict[str, Any]:
-    """Runs one `provision` command as a user would; its progress goes to the terminal. Exits with its exit code."""
-    line = [sys.executable, "-m", "roadbed.cli", command, *words, "-i", str(stack.path)]
-    line += ["--json"] if as_json else []
-    line += ["--yes"] if command != "verify" else []
-    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ})
-    if done.returncode != 0:
-        name = next(iter(stack.hosts))
-        say(f"\nThe machines are still up: {myself()} machines ssh {name}, {_down(stack)}")
-        sys.exit(done.returncode)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
-
-
-def _report(
-    stack: "Inventory", phase: str, folder: Path, stages: Stages, first: dict[str, Any], checks: list[dict[str, Any]]
-) -> None:
-    from .html import write_html
-
-    folder.mkdir(parents=True, exist_ok=True)
-    timings = list(stages.timings)
-    data = {"phase": phase, "timings": dict(timings), "converge": first, "checks": checks}
-    (folder / "rehearsal.json").write_text(json.dumps(data, indent=1))
-    write_html(folder / "rehearsal.html", stack, phase, checks=checks, timings=timings, operations=first["operations"])
-
-
-def _summarise(
-    stack: "Inventory", phase: str, folder: Path, stages: Stages, checks: list[dict[str, Any]], keep: bool
-) -> None:
-    count = len(stack.hosts)
-    on = f"{count} machine" + ("s" if count != 1 else "")
-    say(f"\n{phase} rehearsed on {on}: {len(checks)} checks hold, second run 0 changes.")
-    say("  " + ", ".join(f"{name} {seconds(took)}" for name, took in stages.timings))
-    say(f"  report: {folder / 'rehearsal.html'}")
-    if not keep:
-        return
-    domain, name, address = stack.app.domain, "", ""
-    for name in stack.with_role("web"):
-        address = stack.hosts[name].address
-        say(f"  {name}: curl -k --resolve {domain}:443:{address} https://{domain}/")
-    say(f"  in a browser: '{address} {domain}' into /etc/hosts, then https://{domain}/ (self-signed certificate)")
-    say(f"  log in: {myself()} machines ssh {name}   destroy: {_down(stack)}")
-
-
-def _down(stack: "Inventory") -> str:
-    """The command that destroys the machines of a stack."""
-    return f"{myself()} machines down" + ("" if stack.name == "rehearsal" else f" -i {stack.name}")

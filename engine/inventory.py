@@ -45,7 +45,8 @@ class MachineSettings(Settings):
     """The local machine that plays this host in a rehearsal."""
 
     suite: Literal["bookworm", "trixie"] = Field("trixie", description="Debian release of the local machine.")
-    memory: int | None = Field(None, ge=512, description="Memory limit in MiB. Default: none.")
+    memory: int | None = Field(None, ge=512, description="Memory in MiB. Default: no limit; 2048 with Vagrant.")
+    cpus: float | None = Field(None, gt=0, le=64, description="Processors. Default: no limit; 2 with Vagrant.")
 
 
 class Host(Settings):

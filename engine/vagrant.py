@@ -28,13 +28,10 @@ SECONDS = 120
 """Vagrant takes 2 s a call on a desktop, and several times that beside virtual machines that boot."""
 
 
-def base_file() -> Path:
-    """The inventory that the Vagrantfile reads: $ROADBED_INVENTORY, or the rehearsal's."""
-    return Path(os.environ.get("ROADBED_INVENTORY") or "inventories/rehearsal.yml")
-
-
-def refresh(path: Path, folder: Path = Path()) -> None:
+def refresh(path: Path, folder: Path = Path(), base: Path | None = None) -> None:
     """Writes the inventory of the machines of the Vagrantfile in ``folder``, if there are newer ones than in ``path``.
+
+    ``base`` is the inventory that the Vagrantfile reads. Default: $ROADBED_INVENTORY, or the rehearsal's.
 
     Leaves a file alone that is not ours, and does nothing where there is no Vagrantfile. Raises InventoryError.
     """
@@ -44,7 +41,7 @@ def refresh(path: Path, folder: Path = Path()) -> None:
     since = path.stat().st_mtime if path.exists() else 0.0
     if not made:
         raise InventoryError(f"{path}: Vagrant has no machine here. Make them: vagrant up")
-    base = base_file()
+    base = base or Path(os.environ.get("ROADBED_INVENTORY") or "inventories/rehearsal.yml")
     there = set(yaml.safe_load(path.read_text())["hosts"]) if path.exists() else set()
     if there == set(made) and max(made.values()) < since and base.stat().st_mtime < since:
         return

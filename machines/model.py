@@ -53,7 +53,7 @@ class MachineSpec:
         if not address.is_private or address.is_loopback or address.is_link_local:
             raise MachinesError(
                 f"{self.name}: {address} is not a private address; use one of 10.0.0.0/8, 172.16.0.0/12 "
-                "or 192.168.0.0/16, for example 10.99.7.11"
+                "or 192.168.0.0/16, for example 192.168.60.11"
             )
         if self.octet in (0, 1, 255):
             raise MachinesError(

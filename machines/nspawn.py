@@ -3,7 +3,7 @@
 The front that everyone uses, without privileges; what needs root happens in one child process per call
 (privileged.py), with sudo where the caller is not root.
 
-    machines = nspawn.up([MachineSpec("web-1", "10.99.7.11")])
+    machines = nspawn.up([MachineSpec("web-1", "192.168.60.11")])
     subprocess.run([*nspawn.ssh_command("web-1"), "uptime"])
     nspawn.down()
 """

@@ -12,7 +12,13 @@ from .model import Machine, MachineSpec
 def specs(inventory: Inventory, names: Iterable[str] | None = None) -> list[MachineSpec]:
     """What each host of the inventory needs of its local machine."""
     return [
-        MachineSpec(name=name, address=host.address, suite=host.machine.suite, memory=host.machine.memory)
+        MachineSpec(
+            name=name,
+            address=host.address,
+            suite=host.machine.suite,
+            memory=host.machine.memory,
+            cpus=host.machine.cpus,
+        )
         for name, host in inventory.hosts.items()
         if not names or name in names
     ]

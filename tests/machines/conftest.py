@@ -1,6 +1,6 @@
 """Booted machines for the tests: one pair shared by all, converged once, and more where a test spoils its own.
 
-Every machine here has an address of its own in 10.99.7.0/24 and is removed at the end.
+Every machine here has an address of its own in 192.168.60.0/24 and is removed at the end.
 """
 
 import json
@@ -87,8 +87,8 @@ class Stack:
 
 
 def spec(name: str, number: int, suite: str = "trixie", **more: Any) -> MachineSpec:
-    """A machine at 10.99.7.<number>."""
-    return MachineSpec(name=name, address=f"10.99.7.{number}", suite=suite, **more)
+    """A machine at 192.168.60.<number>."""
+    return MachineSpec(name=name, address=f"192.168.60.{number}", suite=suite, **more)
 
 
 def make_stack(folder: Path, specs: list[MachineSpec], **blocks: Any) -> Stack:

@@ -135,7 +135,7 @@ def test_key_that_the_host_does_not_accept(bad: Stack, tmp_path: Path) -> None:
             said = bad.provision("phase1", code=3).stderr
     finally:
         bad.write(ssh={"key": str(nspawn.key_path())})
-    assert f"bad-1: admin@10.99.7.121 does not accept the key {key}." in said
+    assert f"bad-1: admin@192.168.60.121 does not accept the key {key}." in said
     assert "Put its public half in ~admin/.ssh/authorized_keys" in said
 
 
@@ -195,7 +195,7 @@ def test_sudo_password_is_typed_once(clerk: Stack) -> None:
     with untouched(clerk, HOST.name):
         code, said = typed(clerk, PASSWORD, "check", "-K")
     assert code == 0, said
-    assert "clerk@10.99.7.121, root by sudo" in said
+    assert "clerk@192.168.60.121, root by sudo" in said
     assert said.count("sudo password") == 1
     assert PASSWORD not in said
 

@@ -57,7 +57,7 @@ def stack(booted: Callable[[list[Any]], None], tmp_path_factory: pytest.TempPath
         "tls": {"mode": "self-signed"},
         "debug_headers": True,
         "limits": {"enabled": False},
-        "maintenance": {"allow": ["10.99.7.181/32"]},
+        "maintenance": {"allow": ["192.168.60.181/32"]},
     }
     stack = tiny_stack(folder, machines, app={"health": "/health"}, nginx=nginx)
     stack.environment["XDG_STATE_HOME"] = str(folder / "state")

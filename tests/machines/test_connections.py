@@ -71,7 +71,7 @@ def test_host_keys_are_recorded_beside_the_inventory_for_openssh_too(stack: Stac
 
 def test_jump_host_is_the_only_way(fenced: Stack) -> None:
     began = time.monotonic()
-    with pytest.raises(HostUnreachable, match=r"bad-1: cannot reach 10\.99\.7\.121 port 22: no answer within 10 s"):
+    with pytest.raises(HostUnreachable, match=r"bad-1: cannot reach 192\.168\.60\.121 port 22: no answer within 10 s"):
         connect(fenced)
     assert time.monotonic() - began < 12
     fenced.write(ssh={"jump": f"admin@{JUMP.address}:22"})
@@ -96,15 +96,15 @@ def test_jump_host_is_the_only_way(fenced: Stack) -> None:
 def test_jump_host_that_does_not_get_through_is_named(stack: Stack) -> None:
     """Whose fault it is must be clear: the jump host's or the host's."""
     for jump, message in (
-        (f"nobody@{JUMP.address}", r"bad-1: ssh/jump: nobody@10\.99\.7\.123 does not accept the key"),
-        (f"{JUMP.address}:23", r"bad-1: ssh/jump: cannot reach 10\.99\.7\.123 port 23: connection refused"),
+        (f"nobody@{JUMP.address}", r"bad-1: ssh/jump: nobody@192\.168\.60\.123 does not accept the key"),
+        (f"{JUMP.address}:23", r"bad-1: ssh/jump: cannot reach 192\.168\.60\.123 port 23: connection refused"),
     ):
         stack.write(ssh={"jump": jump})
         with pytest.raises(HostUnreachable, match=message):
             connect(stack)
     stack.write(ssh={"jump": JUMP.address, "port": 23})
     try:
-        with pytest.raises(HostUnreachable, match=r"10\.99\.7\.123 does not get through to \S+ port 23: connect"):
+        with pytest.raises(HostUnreachable, match=r"192\.168\.60\.123 does not get through to \S+ port 23: connect"):
             connect(stack)
     finally:
         stack.data["ssh"].pop("jump")
@@ -168,7 +168,7 @@ def test_changed_host_key_is_refused_until_it_is_forgotten(stack: Stack, tmp_pat
     with untouched(stack, JUMP.name):
         said = stack.provision("phase1", code=6).stderr
         assert stack.provision("check", code=6).stdout == ""
-    assert "jump-1: the host key of 10.99.7.123 has changed (now ssh-ed25519 SHA256:" in said
+    assert "jump-1: the host key of 192.168.60.123 has changed (now ssh-ed25519 SHA256:" in said
     wayout = re.search(r"If it was installed again: (ssh-keygen .*)$", said, re.MULTILINE)
     assert wayout is not None
     subprocess.run(wayout[1], shell=True, check=True, capture_output=True)  # noqa: S602  (as the user pastes it)

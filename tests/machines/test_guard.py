@@ -18,7 +18,7 @@ from .conftest import BOOT, NO_BOOT, Stack, make_stack, spec
 HOST = "guard-1"
 SCRIPT = str(Path(__file__).with_name("components.py"))
 PASSES = "nft list table inet roadbed | grep 'dport 22 '"
-CONTROL = "10.99.7.0/24"
+CONTROL = "192.168.60.0/24"
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])

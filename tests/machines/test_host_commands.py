@@ -258,7 +258,7 @@ def test_much_output_streams_and_ctrl_c_ends_the_command_on_the_hosts(pair: Stac
 def test_a_host_out_of_reach_is_exit_code_3_and_the_others_do_it(bare: Stack) -> None:
     done = call(bare, "exec", "--", "uname", "-s", code=3)
     assert done.stdout == "hooks-1 Linux\n"
-    assert "! ghost: cannot reach 10.99.7.124 port 22" in done.stderr
+    assert "! ghost: cannot reach 192.168.60.124 port 22" in done.stderr
     assert done.stderr.rstrip().endswith("failed on 1 of 2 hosts: ghost")
     said = call(bare, "exec", "--as-app", HOST.name, "--", "true", code=4).stderr
     assert "hooks-1 no release runs here yet" in said

@@ -86,7 +86,7 @@ def test_unreachable_host_does_not_stop_the_other(bad: Stack) -> None:
         del bad.data["hosts"][GHOST.name]
         bad.write()
     result = json.loads(done.stdout)
-    assert "ghost: cannot reach 10.99.7.124 port 22:" in result["failed"]["ghost"]
+    assert "ghost: cannot reach 192.168.60.124 port 22:" in result["failed"]["ghost"]
     assert "Check the address, ssh/port, and the firewalls on the way" in done.stderr
     changed = [item for item in result["operations"] if item["status"] == "changed"]
     assert {"base", "firewall", "node", "app"} <= {item["component"] for item in changed if item["host"] == "bad-1"}

@@ -307,7 +307,7 @@ def test_what_an_interrupted_rollout_left_is_told_and_the_next_cleans_it_up(stac
 
 
 def test_status_without_a_host_says_so_and_shows_the_rest(stack: Stack) -> None:
-    stack.write(hosts={"lock-3": {"address": "10.99.7.173", "roles": ["web", "app"]}})
+    stack.write(hosts={"lock-3": {"address": "192.168.60.173", "roles": ["web", "app"]}})
     try:
         done = stack.provision("status", code=3)
         data = stack.provision("status", "--json", code=3)
@@ -316,6 +316,6 @@ def test_status_without_a_host_says_so_and_shows_the_rest(stack: Stack) -> None:
         stack.write()
     assert re.search(r"lock-1 +phase1 +[abc] ", done.stderr)
     assert re.search(r"lock-3 .*unreachable", done.stderr)
-    assert "lock-3: cannot reach 10.99.7.173 port 22" in done.stderr
+    assert "lock-3: cannot reach 192.168.60.173 port 22" in done.stderr
     found = json.loads(data.stdout)["hosts"]
     assert (found["lock-1"]["reachable"], found["lock-3"]["reachable"]) == (True, False)

@@ -17,9 +17,9 @@ from roadbed.machines.model import MachinesError, MachineSpec
 
 from .conftest import BOOT, NO_BOOT
 
-TRIXIE = MachineSpec("t-trixie", "10.99.7.200", "trixie")
-BOOKWORM = MachineSpec("t-bookworm", "10.99.7.201", "bookworm", memory=256, cpus=1.0)
-LATER = MachineSpec("t-later", "10.99.7.202", "bookworm")
+TRIXIE = MachineSpec("t-trixie", "192.168.60.200", "trixie")
+BOOKWORM = MachineSpec("t-bookworm", "192.168.60.201", "bookworm", memory=256, cpus=1.0)
+LATER = MachineSpec("t-later", "192.168.60.202", "bookworm")
 ALL = (TRIXIE, BOOKWORM, LATER)
 CLOSED_PORT = 9  # discard, RFC 863: refused, so that a round trip is measured without bothering sshd
 
@@ -235,7 +235,7 @@ def test_up_with_another_definition_is_refused() -> None:
 
 
 def test_another_subnet_is_refused() -> None:
-    with pytest.raises(MachinesError, match=r"outside 10\.99\.7\.0/24"):
+    with pytest.raises(MachinesError, match=r"outside 192\.168\.60\.0/24"):
         nspawn.up([MachineSpec("t-elsewhere", "10.99.8.200")])
     assert "t-elsewhere" not in registry.names()
 
@@ -350,7 +350,7 @@ def there():
 
 before = there()
 try:
-    network.ensure(ipaddress.IPv4Network("10.99.7.0/24"), print)
+    network.ensure(ipaddress.IPv4Network("192.168.60.0/24"), print)
     print("made:", there())
     network.remove()
 except MachinesError as error:
@@ -372,7 +372,7 @@ def alone(state: Path, foreign: str) -> str:
     [
         ("ip link add roadbed0 type bridge", "refused: roadbed0: a network interface of this name exists"),
         ("nft add table ip roadbed_machines", "refused: nftables table ip roadbed_machines: exists"),
-        ("ip link set lo up; ip address add 10.99.7.9/30 dev lo", "route into that network (10.99.7.8/30 on lo)"),
+        ("ip link set lo up; ip address add 192.168.60.9/30 dev lo", "route into that network (192.168.60.8/30 on lo)"),
     ],
 )
 def test_what_others_made_is_refused_and_not_touched(foreign: str, refusal: str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from roadbed.machines import (
 )
 from roadbed.machines.model import MachinesError, MachineSpec
 
-SUBNET = ipaddress.IPv4Network("10.99.7.0/24")
+SUBNET = ipaddress.IPv4Network("192.168.60.0/24")
 
 UNIFIED = """\
 22 28 0:20 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw
@@ -81,18 +81,18 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"address": "ten"}, "is not an IPv4 address"),
         ({"address": "8.8.8.8"}, "not a private address"),
         ({"address": "127.0.0.9"}, "not a private address"),
-        ({"address": "10.99.7.1"}, "the gateway's"),
-        ({"address": "10.99.7.0"}, "the network's own"),
-        ({"address": "10.99.7.255"}, "the broadcast address"),
+        ({"address": "192.168.60.1"}, "the gateway's"),
+        ({"address": "192.168.60.0"}, "the network's own"),
+        ({"address": "192.168.60.255"}, "the broadcast address"),
     ],
 )
 def test_bad_spec_is_refused_with_the_rule(fields: dict[str, Any], rule: str) -> None:
     with pytest.raises(MachinesError, match=rule.replace("(", r"\(")):
-        MachineSpec(**{"name": "web-1", "address": "10.99.7.11", **fields})
+        MachineSpec(**{"name": "web-1", "address": "192.168.60.11", **fields})
 
 
 def test_spec_knows_its_network() -> None:
-    spec = MachineSpec("web-1", "10.99.7.11")
+    spec = MachineSpec("web-1", "192.168.60.11")
     assert (spec.subnet, spec.octet, spec.suite) == (SUBNET, 11, "trixie")
 
 
@@ -103,22 +103,22 @@ def record(name: str, address: str, **more: Any) -> registry.Record:
 @pytest.mark.parametrize(
     ("specs", "rule"),
     [
-        ([MachineSpec("a", "10.99.7.11"), MachineSpec("a", "10.99.7.12")], "a: named twice"),
-        ([MachineSpec("a", "10.99.7.11"), MachineSpec("b", "10.99.7.11")], "10.99.7.11 belongs to b already"),
-        ([MachineSpec("a", "10.99.7.50")], "belongs to old already"),
-        ([MachineSpec("a", "10.99.8.11")], "outside 10.99.7.0/24, the network of old"),
-        ([MachineSpec("old", "10.99.7.51")], "address is 10.99.7.50, not 10.99.7.51; remove it first"),
-        ([MachineSpec("old", "10.99.7.50", memory=512)], "memory is None, not 512; remove it first"),
+        ([MachineSpec("a", "192.168.60.11"), MachineSpec("a", "192.168.60.12")], "a: named twice"),
+        ([MachineSpec("a", "192.168.60.11"), MachineSpec("b", "192.168.60.11")], "192.168.60.11 belongs to b already"),
+        ([MachineSpec("a", "192.168.60.50")], "belongs to old already"),
+        ([MachineSpec("a", "10.99.8.11")], "outside 192.168.60.0/24, the network of old"),
+        ([MachineSpec("old", "192.168.60.51")], "address is 192.168.60.50, not 192.168.60.51; remove it first"),
+        ([MachineSpec("old", "192.168.60.50", memory=512)], "memory is None, not 512; remove it first"),
     ],
 )
 def test_contradictions_are_refused(specs: list[MachineSpec], rule: str) -> None:
     with pytest.raises(MachinesError, match=rule):
-        privileged.check(specs, [record("old", "10.99.7.50")])
+        privileged.check(specs, [record("old", "192.168.60.50")])
 
 
 def test_known_and_new_machines_go_together() -> None:
-    specs = [MachineSpec("old", "10.99.7.50"), MachineSpec("new", "10.99.7.51")]
-    privileged.check(specs, [record("old", "10.99.7.50"), record("other", "10.99.7.52")])
+    specs = [MachineSpec("old", "192.168.60.50"), MachineSpec("new", "192.168.60.51")]
+    privileged.check(specs, [record("old", "192.168.60.50"), record("other", "192.168.60.52")])
 
 
 # --- control groups ---
@@ -171,16 +171,16 @@ def test_limits_on_v1() -> None:
 
 
 def test_ruleset_masquerades_only_what_leaves_the_bridge() -> None:
-    assert 'ip saddr 10.99.7.0/24 oifname != "roadbed0" masquerade' in network.ruleset(SUBNET)
+    assert 'ip saddr 192.168.60.0/24 oifname != "roadbed0" masquerade' in network.ruleset(SUBNET)
 
 
 @pytest.mark.parametrize(
     "route",
     [
-        {"dst": "10.99.7.0/24", "dev": "eth1"},
+        {"dst": "192.168.60.0/24", "dev": "eth1"},
         {"dst": "10.0.0.0/8", "dev": "wg0"},
-        {"dst": "10.99.7.40", "dev": "tun0"},
-        {"type": "blackhole", "dst": "10.99.0.0/16"},
+        {"dst": "192.168.60.40", "dev": "tun0"},
+        {"type": "blackhole", "dst": "192.168.0.0/16"},
     ],
 )
 def test_a_route_into_the_subnet_is_a_collision(route: dict[str, Any]) -> None:
@@ -192,7 +192,7 @@ def test_default_routes_and_own_routes_are_no_collision() -> None:
     routes = [
         {"dst": "default", "gateway": "192.0.2.1", "dev": "eth0"},
         {"dst": "0.0.0.0/1", "dev": "tun0"},
-        {"dst": "10.99.7.0/24", "dev": "roadbed0"},
+        {"dst": "192.168.60.0/24", "dev": "roadbed0"},
         {"dst": "10.99.8.0/24", "dev": "eth1"},
         {"type": "local", "dst": "127.0.0.1", "dev": "lo"},
     ]
@@ -210,7 +210,7 @@ def test_a_dropping_forward_chain_is_named_unless_it_knows_the_bridge() -> None:
 
 
 def test_interface_names_fit_the_kernel_and_addresses_are_local() -> None:
-    spec = MachineSpec("a-machine-with-quite-a-long-name", "10.99.7.254")
+    spec = MachineSpec("a-machine-with-quite-a-long-name", "192.168.60.254")
     assert len(f"{link.cable(spec)}p") <= 15
     mac = network.hardware_address(ipaddress.IPv4Address(spec.address))
     assert mac == "02:00:0a:63:07:fe"
@@ -256,10 +256,10 @@ def test_without_a_reachable_name_server_public_ones_are_used_and_it_is_said(sai
 
 def test_machine_files_of_what_is_carried() -> None:
     settings = carried.Carried({"http_proxy": "http://p:1", "no_proxy": "localhost"}, {"http": "http://p:1"})
-    environment = carried.environment_file(settings, "10.99.7.0/24", has_extra=True)
+    environment = carried.environment_file(settings, "192.168.60.0/24", has_extra=True)
     assert environment.splitlines() == [
         'http_proxy="http://p:1"',
-        'no_proxy="localhost,10.99.7.0/24"',
+        'no_proxy="localhost,192.168.60.0/24"',
         'NODE_EXTRA_CA_CERTS="/etc/ssl/certs/ca-certificates.crt"',
     ]
     assert carried.sudoers_file(environment) == 'Defaults env_keep += "http_proxy no_proxy NODE_EXTRA_CA_CERTS"\n'
@@ -268,7 +268,7 @@ def test_machine_files_of_what_is_carried() -> None:
 
 def test_nothing_carried_leaves_no_files() -> None:
     nothing = carried.Carried()
-    assert carried.environment_file(nothing, "10.99.7.0/24", has_extra=False) == ""
+    assert carried.environment_file(nothing, "192.168.60.0/24", has_extra=False) == ""
     assert (carried.sudoers_file(""), carried.apt_file(nothing)) == ("", "")
 
 
@@ -303,7 +303,7 @@ def test_scripts_are_beside_the_modules() -> None:
 
 def test_record_survives_the_file(state: Path) -> None:
     own = registry.Process.of(os.getpid())
-    saved = registry.Record(MachineSpec("web-1", "10.99.7.11", "bookworm", 512, 1.5), "ssh-ed25519 AAAA", own)
+    saved = registry.Record(MachineSpec("web-1", "192.168.60.11", "bookworm", 512, 1.5), "ssh-ed25519 AAAA", own)
     registry.save(saved)
     assert registry.load("web-1") == saved
     assert stat.S_IMODE((state / "registry/web-1.json").stat().st_mode) == 0o644
@@ -314,12 +314,12 @@ def test_a_pid_that_was_taken_over_is_not_the_process(state: Path) -> None:
     own = registry.Process.of(os.getpid())
     assert own.alive()
     assert not registry.Process(own.pid, own.started - 1).alive()
-    registry.save(registry.Record(MachineSpec("web-1", "10.99.7.11"), "", registry.Process(own.pid, 1)))
+    registry.save(registry.Record(MachineSpec("web-1", "192.168.60.11"), "", registry.Process(own.pid, 1)))
     assert [machine.state for machine in nspawn.listing()] == ["stopped"]
 
 
 def test_unknown_machine_is_refused_with_the_known_ones(state: Path) -> None:
-    registry.save(record("web-1", "10.99.7.11"))
+    registry.save(record("web-1", "192.168.60.11"))
     with pytest.raises(MachinesError, match="web-2: no such machine; machines: web-1"):
         nspawn.ssh_command("web-2")
 
@@ -335,15 +335,15 @@ def test_lock_says_when_it_waits(state: Path, said: Said) -> None:
 
 def test_ssh_command_is_strict_about_the_host_key(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home state"))
-    registry.save(registry.Record(MachineSpec("web-1", "10.99.7.11"), "ssh-ed25519 AAAA"))
+    registry.save(registry.Record(MachineSpec("web-1", "192.168.60.11"), "ssh-ed25519 AAAA"))
     command = nspawn.ssh_command("web-1", "root")
     key = tmp_path / "home state/.local/state/roadbed/machines/id_ed25519"
     assert nspawn.key_path() == key
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    assert command[-1] == "root@10.99.7.11"
+    assert command[-1] == "root@192.168.60.11"
     assert "StrictHostKeyChecking=yes" in command
     known = Path(next(word for word in command if word.startswith("UserKnownHostsFile=")).partition("=")[2].strip('"'))
-    assert known.read_text() == "10.99.7.11 ssh-ed25519 AAAA\n"
+    assert known.read_text() == "192.168.60.11 ssh-ed25519 AAAA\n"
 
 
 @pytest.mark.parametrize("milliseconds", [-1, 1e6, float("nan")])
@@ -358,7 +358,7 @@ def test_down_without_machines_needs_no_root(state: Path, monkeypatch: pytest.Mo
 
 
 def test_nspawn_boots_without_registering_anywhere() -> None:
-    command = supervise.command(MachineSpec("web-1", "10.99.7.11"))
+    command = supervise.command(MachineSpec("web-1", "192.168.60.11"))
     assert command[-1] == disk.INIT
     for option in ("--register=no", "--keep-unit", "--settings=no"):
         assert option in command
@@ -396,7 +396,7 @@ def test_root_of_a_plain_container_is_refused() -> None:
 def test_up_on_a_platform_that_cannot_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "win32")
     with pytest.raises(MachinesError, match="win32: systemd-nspawn needs Linux"):
-        nspawn.up([MachineSpec("web-1", "10.99.7.11")])
+        nspawn.up([MachineSpec("web-1", "192.168.60.11")])
 
 
 # --- the privileged child ---

@@ -15,7 +15,7 @@ LEFT_OUT = ("runtime/tests/",)
 OWN = {
     "inventories/prod.yml": "app: {}\n",
     "inventories/prod.secrets.age": "sealed",
-    "inventories/rehearsal.known_hosts": "10.99.7.12 ssh-ed25519 AAAA\n",
+    "inventories/rehearsal.known_hosts": "192.168.60.12 ssh-ed25519 AAAA\n",
     "inventories/rehearsal.secrets.age": "sealed",
     "examples/storefront/node_modules/left/index.js": "",
     "examples/storefront/.next/BUILD_ID": "1",
