@@ -23,9 +23,13 @@ def write_html(
 
     from jinja2 import Environment, StrictUndefined
 
+    from . import timeline, topology
+
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     text = template.from_string(TEMPLATE.read_text()).render(
         stack=stack,
+        topology=topology.svg(stack),
+        timeline=timeline.svg(operations, list(stack.hosts)) if operations else "",
         phase=phase,
         checks=checks,
         timings=timings,

@@ -7,7 +7,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import host_commands, inventory_commands, machine_commands, patch_commands, release_commands, secret_commands
+from . import (
+    host_commands,
+    inventory_commands,
+    keeping_commands,
+    machine_commands,
+    patch_commands,
+    release_commands,
+    secret_commands,
+)
 from .options import (
     AllowVulnerable,
     AskSudo,
@@ -38,14 +46,13 @@ app.add_typer(secret_commands.app, name="secrets")
 app.command(name="init", epilog="Example:  provision init prod --host root@203.0.113.10 --domain shop.example.com")(
     inventory_commands.init
 )
-host_commands.register(app)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from roadbed import __version__
+        import roadbed
 
-        typer.echo(f"provision (Roadbed) {__version__}")
+        typer.echo(f"provision (Roadbed) {roadbed.__version__}")
         raise typer.Exit
 
 
@@ -100,6 +107,7 @@ for _name, _text in PHASES.items():
 
 
 release_commands.register(app)
+keeping_commands.register(app)
 patch_commands.register(app)
 
 
@@ -186,67 +194,7 @@ def rehearse(
     run(phase, inventory, provider=provider, keep=keep, folder=report, as_json=as_json)
 
 
-@app.command(epilog="Examples:  provision backup -i prod  |  provision backup -i prod --download shop.backup.age")
-def backup(
-    inventory: Inventory = None,
-    download: Annotated[Path | None, typer.Option(help="Fetch a copy into this file, encrypted like secrets.")] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="With --download: a tar file, not encrypted.")] = False,
-    as_json: Json = False,
-    ask_sudo_password: AskSudo = False,
-) -> None:
-    """Make a backup of the database now, as every night."""
-    from .restore import backup as run
-
-    run(inventory, download, plain=plain, as_json=as_json, ask_sudo_password=ask_sudo_password)
-
-
-@app.command(
-    epilog="Examples:  provision restore -i prod  |  provision restore -i prod --check  |  "
-    "provision restore 20261124T023000Z -i prod --into shop_then  |  "
-    "provision restore 20261124T023000Z -i prod --replace"
-)
-def restore(
-    backup: Annotated[str | None, typer.Argument(help="Name of a backup. --check without it: the newest.")] = None,
-    inventory: Inventory = None,
-    check: Annotated[bool, typer.Option("--check", help="Restore it into a scratch database and compare.")] = False,
-    into: Annotated[str | None, typer.Option(help="Restore it into a new database of this name, and keep it.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of the live database.")] = False,
-    upload: Annotated[Path | None, typer.Option(help="Put a downloaded copy back among the backups.")] = None,
-    as_json: Json = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --replace: do not ask.")] = False,
-    ask_sudo_password: AskSudo = False,
-    break_lock: BreakLock = False,
-) -> None:
-    """List the backups of the database, check one, or restore it. Without an option: list.
-
-    --replace makes a backup of the present state first, restores beside it, compares, and then swaps the two.
-    """
-    from .restore import Wanted
-    from .restore import restore as run
-
-    run(inventory, Wanted(backup, check, into, replace, upload, yes, as_json, ask_sudo_password, break_lock))
-
-
-@app.command(
-    epilog="Examples:  provision maintenance on -i prod  |  provision maintenance off -i prod  |  "
-    "provision maintenance -i prod --json"
-)
-def maintenance(
-    switch: Annotated[
-        str | None, typer.Argument(metavar="on|off", help="Default: say what it is.", show_default=False)
-    ] = None,
-    inventory: Inventory = None,
-    page: Annotated[Path | None, typer.Option(help="With on: an HTML file to show this time.")] = None,
-    as_json: Json = False,
-    ask_sudo_password: AskSudo = False,
-) -> None:
-    """Answer visitors with a page and 503, or give the site back. No reload: what is under way goes on.
-
-    Networks of nginx.maintenance.allow get the site all the same.
-    """
-    from .maintenance import Wanted, run
-
-    run(inventory, Wanted(switch, page, as_json, ask_sudo_password))
+host_commands.register(app)
 
 
 def main() -> None:

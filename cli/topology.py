@@ -59,7 +59,7 @@ def svg(stack: "Inventory") -> str:
     """One <svg> element that brings its own style and follows the colours of the page (currentColor)."""
     rows = tiers(stack)
     widest = max(len(tier.hosts) for tier in rows)
-    width, height = widest * (WIDTH + GAP) + GAP, len(rows) * ROW + 70
+    width, height = widest * (WIDTH + GAP) + GAP, (len(rows) - 1) * ROW + HEIGHT + 80
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="Hosts of {escape(stack.app.name)}" font-family="system-ui, sans-serif" font-size="13" '
@@ -76,7 +76,7 @@ def svg(stack: "Inventory") -> str:
             for x, y in above
             for middle in middles
         ]
-        parts.append(_label(width / 2, top - 10, tier.ports, small=True))
+        parts.append(_label(width / 2, top - 10, tier.ports, small=True, over_lines=True))
         parts += [_box(stack, host, middle - WIDTH / 2, top) for host, middle in zip(tier.hosts, middles, strict=True)]
         above = [(middle, top + HEIGHT) for middle in middles]
     return "\n".join([*parts, "</svg>"])
@@ -108,10 +108,10 @@ def _box(stack: "Inventory", host: str, x: float, y: float) -> str:
     )
 
 
-def _label(x: float, y: float, words: str, *, bold: bool = False, small: bool = False) -> str:
-    style = (' font-weight="600"' if bold else "") + (' font-size="11.5" fill-opacity=".75"' if small else "")
-    paper = ' paint-order="stroke"' if small else ""
+def _label(x: float, y: float, words: str, *, bold: bool = False, small: bool = False, over_lines: bool = False) -> str:
+    style = (' font-weight="600"' if bold else "") + (' font-size="11.5"' if small else "")
+    paper = "stroke:Canvas;stroke-width:6px;paint-order:stroke" if over_lines else "stroke:none"
     return (
-        f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="middle" fill="currentColor" stroke="none"{style}{paper}>'
+        f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="middle" fill="currentColor"{style} style="{paper}">'
         f"{escape(words)}</text>"
     )

@@ -10,7 +10,10 @@ Status = Literal["changed", "unchanged", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class OperationRecord:
-    """One operation on one host. ``seconds`` is wall time; ``detail`` is the reason of a failure or a skip."""
+    """One operation on one host. ``seconds`` is wall time; ``detail`` is the reason of a failure or a skip.
+
+    ``ended`` is when it ended, in seconds since the run began.
+    """
 
     host: str
     component: str
@@ -18,6 +21,7 @@ class OperationRecord:
     status: Status
     seconds: float
     detail: str = ""
+    ended: float = 0.0
 
 
 class Watcher(Protocol):
@@ -36,6 +40,7 @@ class Report:
     steps: list[tuple[str, float]] = field(default_factory=list)
     watchers: list[Watcher] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _began: float = field(default_factory=time.monotonic, repr=False)
 
     def step(self, name: str, hosts: list[str]) -> None:
         """A component begins on these hosts."""
@@ -54,7 +59,8 @@ class Report:
         self, host: str, component: str, name: str, status: Status, seconds: float = 0.0, detail: str = ""
     ) -> None:
         """An operation has ended on a host."""
-        record = OperationRecord(host, component, name, status, seconds, detail)
+        ended = time.monotonic() - self._began
+        record = OperationRecord(host, component, name, status, seconds, detail, round(ended, 3))
         with self._lock:
             self.operations.append(record)
         for watcher in self.watchers:

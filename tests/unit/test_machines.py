@@ -178,7 +178,7 @@ def test_ruleset_masquerades_only_what_leaves_the_bridge() -> None:
     "route",
     [
         {"dst": "192.168.60.0/24", "dev": "eth1"},
-        {"dst": "10.0.0.0/8", "dev": "wg0"},
+        {"dst": "192.168.0.0/18", "dev": "wg0"},
         {"dst": "192.168.60.40", "dev": "tun0"},
         {"type": "blackhole", "dst": "192.168.0.0/16"},
     ],
@@ -213,7 +213,7 @@ def test_interface_names_fit_the_kernel_and_addresses_are_local() -> None:
     spec = MachineSpec("a-machine-with-quite-a-long-name", "192.168.60.254")
     assert len(f"{link.cable(spec)}p") <= 15
     mac = network.hardware_address(ipaddress.IPv4Address(spec.address))
-    assert mac == "02:00:0a:63:07:fe"
+    assert mac == "02:00:c0:a8:3c:fe"
 
 
 # --- what is carried in ---
