@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AskSudo, BreakLock, Inventory, Json
+from .options import AskSudo, BreakLock, Inventory, Json, Limit
 
 
 def backup(
@@ -61,6 +61,27 @@ def maintenance(
     run(inventory, Wanted(switch, page, as_json, ask_sudo_password))
 
 
+def remove(
+    inventory: Inventory = None,
+    limit: Limit = None,
+    with_data: Annotated[
+        bool, typer.Option("--with-data", help="Database, sessions and backups too. They cannot be brought back.")
+    ] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Packages too, if they came after Roadbed did.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+    ask_sudo_password: AskSudo = False,
+    break_lock: BreakLock = False,
+) -> None:
+    """Take away what Roadbed put on the hosts, and nothing else. This ends the site.
+
+    Files that it replaced are put back as they were. Logs, data and packages stay, and are listed.
+    """
+    from .remove import Wanted, run
+
+    run(inventory, Wanted(limit, with_data, purge, yes, as_json, ask_sudo_password, break_lock))
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to `provision`."""
     app.command(epilog="Examples:  provision backup -i prod  |  provision backup -i prod --download shop.backup.age")(
@@ -75,3 +96,4 @@ def register(app: typer.Typer) -> None:
         epilog="Examples:  provision maintenance on -i prod  |  provision maintenance off -i prod  |  "
         "provision maintenance -i prod --json"
     )(maintenance)
+    app.command(epilog="Examples:  provision remove -i prod  |  provision remove -i prod --limit app-2 --purge")(remove)

@@ -9,6 +9,7 @@ from pyinfra.operations import apt, files, systemd
 
 from .accounts import system_group, system_user
 from .app import MAX_REPLICAS, SLOTS
+from .before import remember
 from .files import DAEMON_RELOAD, settle, write_template
 from .model import Settings
 from .packages import refresh_package_lists, repair_packages
@@ -124,7 +125,8 @@ def kernel_settings(ctx: "Context") -> dict[str, str]:
 
 def deploy(ctx: "Context") -> None:
     """Packages, updates, clock, kernel settings, limits, swap, journal, and the app's user and folders."""
-    settings = ctx.inventory.base
+    settings, kernel = ctx.inventory.base, kernel_settings(ctx)
+    remember(name="Write down what was there before", settings=kernel)
     write_template("base", "/etc/apt/apt.conf.d/60roadbed", ctx, validate="apt-config -c {file} dump >/dev/null")
     repair_packages(name="Finish interrupted installations")
     refresh_package_lists(name="Update the package lists", hours=24)
@@ -141,7 +143,6 @@ def deploy(ctx: "Context") -> None:
         server.locale(name=f"Generate the locale {settings.locale}", locale=settings.locale)
     set_locale(name=f"Set the locale to {settings.locale}", locale=settings.locale)
 
-    kernel = kernel_settings(ctx)
     write_template("base", SYSCTL_FILE, ctx, values={"sysctl": kernel}, debts=("sysctl",))
     apply_kernel_settings(name="Apply kernel settings", settings=kernel, file=SYSCTL_FILE)
     write_template("base", "/etc/systemd/system.conf.d/60-roadbed.conf", ctx, debts=(DAEMON_RELOAD,))

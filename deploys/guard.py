@@ -28,6 +28,7 @@ from pyinfra.api.exceptions import OperationError
 from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 
+from .before import keep
 from .files import PENDING, Debts, FileState
 
 REVERT = "/var/lib/roadbed/revert"
@@ -94,6 +95,7 @@ def _change(guard: str, dest: str, content: str, validate: str, apply: str, prov
     fresh, kept = f"{dest}.candidate", f"{REVERT}/{guard}"
     connector.write(fresh, content.encode(), mode="644", user="root", group="root", validate=validate, debts=())
     connector.facts.forget()
+    _run(connector, keep(dest))
     _run(connector, _keep(guard, dest))
     connector.write(
         f"{kept}/restore", _restore(guard, dest, apply).encode(), mode="700", user="root", group="root",

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import paramiko
 
+from roadbed.deploys.before import keep
+
 from .answers import Answers
 from .errors import HostUnreachable, OperationFailed
 from .result import Result
@@ -113,10 +115,10 @@ class Session:
     ) -> None:
         """Puts ``data`` at ``path`` atomically.
 
-        The bytes travel on the shell's standard input, never in an argv. The new content is made
-        beside the old (same file system), given its owner and mode, checked with ``validate``
-        (``{file}`` is its path), then the restart debts are recorded, and last it is renamed over
-        the old. Raises OperationFailed, with what ``validate`` said, and leaves the old file alone.
+        The bytes travel on the shell's standard input, never in an argv. The new content is made beside the old, given
+        its owner and mode, checked with ``validate`` (``{file}`` is its path), then the restart debts are recorded,
+        what was there is kept (``keep``), and last it is renamed. Raises OperationFailed, with what ``validate``
+        said, and leaves the old file alone.
         """
         folder, _, base = path.rpartition("/")
         fresh = shlex.quote(f"{folder}/.roadbed-{base}.new")
@@ -130,7 +132,7 @@ class Session:
         after += [validate.replace("{file}", fresh)] if validate else []
         after += [f"mkdir -p {PENDING}"] if debts else []
         after += [f": > {PENDING}/{shlex.quote(debt)}" for debt in debts]
-        after += [f"mv -fT -- {fresh} {shlex.quote(path)}"]
+        after += [keep(path), f"mv -fT -- {fresh} {shlex.quote(path)}"]
         script = (
             " &&\n".join(before)
             + f" &&\nbase64 -d > {fresh} <<'ROADBED_END' &&\n{base64.encodebytes(data).decode()}ROADBED_END\n"
