@@ -6,7 +6,6 @@ add 44 ms to every command (paramiko/paramiko#1403 asks for it; measured here). 
 TCP_USER_TIMEOUT turn a cut link into an error within 7 to 14 s instead of an endless wait.
 """
 
-import base64
 import contextlib
 import secrets
 import shlex
@@ -17,11 +16,10 @@ from pathlib import Path
 
 import paramiko
 
-from roadbed.deploys.before import keep
-
 from .answers import Answers
 from .errors import HostUnreachable, OperationFailed
 from .result import Result
+from .write import write_script
 
 PENDING = "/var/lib/roadbed/pending"
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -120,26 +118,9 @@ class Session:
         what was there is kept (``keep``), and last it is renamed. Raises OperationFailed, with what ``validate``
         said, and leaves the old file alone.
         """
-        folder, _, base = path.rpartition("/")
-        fresh = shlex.quote(f"{folder}/.roadbed-{base}.new")
-        before = [
-            f"mkdir -p -- {shlex.quote(folder or '/')}",
-            f"rm -f -- {fresh}",
-            f"(umask 077; : > {fresh})",
-            f"chown {shlex.quote(f'{user}:{group}')} {fresh}",
-        ]
-        after = [f"chmod {shlex.quote(mode)} {fresh}"]
-        after += [validate.replace("{file}", fresh)] if validate else []
-        after += [f"mkdir -p {PENDING}"] if debts else []
-        after += [f": > {PENDING}/{shlex.quote(debt)}" for debt in debts]
-        after += [keep(path), f"mv -fT -- {fresh} {shlex.quote(path)}"]
-        script = (
-            " &&\n".join(before)
-            + f" &&\nbase64 -d > {fresh} <<'ROADBED_END' &&\n{base64.encodebytes(data).decode()}ROADBED_END\n"
-            + " &&\n".join(after)
-        )
+        script = write_script(path, data, mode, f"{user}:{group}", validate, debts)
         self.answers.forget()
-        result = self.run_words([f"(\n{script}\n) </dev/null || {{ rm -f -- {fresh}; false; }}"])[0]
+        result = self.run_words([script])[0]
         if not result.ok:
             said = " / ".join((result.err.strip() or result.out.strip()).splitlines()[-5:])
             raise OperationFailed(f"{self.name}: {path} was not written: {said}")
