@@ -37,6 +37,7 @@ PACKAGES = (
 )
 """Same names on Debian 12 and 13 and on Ubuntu 22.04, 24.04 and 26.04."""
 SYSCTL_FILE = "/etc/sysctl.d/60-roadbed.conf"
+RESOLVED = "systemd-resolved"
 SYSCTL: dict[str, str] = {
     "net.core.somaxconn": "8192",
     "net.ipv4.tcp_max_syn_backlog": "8192",
@@ -155,6 +156,13 @@ def deploy(ctx: "Context") -> None:
     )
     write_template("base", "/etc/systemd/journald.conf.d/60-roadbed.conf", ctx, debts=("systemd-journald",))
     settle(name="Restart the journal on new settings", debt="systemd-journald")
+    write_template("base", "/etc/systemd/resolved.conf.d/60-roadbed.conf", ctx, debts=(RESOLVED,))
+    settle(
+        name="Restart the resolver on new settings",
+        debt=RESOLVED,
+        command=f"systemctl try-restart {RESOLVED}",
+        healthy=f"! systemctl -q is-failed {RESOLVED}",
+    )
     _folders(ctx)
 
 

@@ -25,7 +25,15 @@ def folders(app: AppSettings) -> tuple[str, ...]:
         "/var/lib/roadbed-build",
     )
     # Of packages that may be purged; what Roadbed had made in them goes in any case.
-    return (*own, "/usr/local/lib/roadbed", "/usr/local/share/roadbed", "/etc/letsencrypt", "/etc/nginx/tls")
+    return (
+        *own,
+        "/usr/local/lib/roadbed",
+        "/usr/local/share/roadbed",
+        "/etc/letsencrypt",
+        "/etc/nginx/tls",
+        "/etc/nginx/roadbed.d",
+        f"/etc/systemd/system/{app.name}.target.wants",
+    )
 
 
 @dataclass(frozen=True)

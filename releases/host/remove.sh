@@ -56,6 +56,11 @@ find "$before/files" ! -type d 2>/dev/null | sed "s|^$before/files||" | while re
   echo "restored $path"
 done || exit 1
 
+find /etc/systemd/system -type l -path '*.wants/*' | while read -r link; do # of instances, which are no unit files
+  target=$(readlink "$link")
+  if [ -e "$before/absent$target" ]; then rm -f -- "$link" && own_folders "$link"; fi
+done
+
 systemctl daemon-reload
 systemctl reset-failed 2>/dev/null
 [ -s "$before/sysctl" ] && sysctl -q -e -p "$before/sysctl" >/dev/null

@@ -1,7 +1,9 @@
-"""The documentation is true: its commands parse, its links lead somewhere, and what it names exists."""
+"""The documentation is true: its links lead somewhere, what it names exists, and the reference is whole.
+
+Its commands: test_docs_commands.py. The pages that are generated: test_docs_generated.py.
+"""
 
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -34,35 +36,10 @@ def commands(group: Any = COMMAND, words: tuple[str, ...] = ("provision",)) -> I
             yield from commands(command, (*words, name))
 
 
-def typed() -> list[str]:
-    """Every line of the pages that somebody could type and that begins with provision."""
-    found = []
-    for page in PAGES:
-        text = page.read_text()
-        fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        blocks = [block for language, block in fenced if language != "text"]
-        lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
-        lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-        found += [line.removeprefix(".venv/bin/") for line in lines if re.match(r"(\.venv/bin/)?provision( |$)", line)]
-    assert {"provision check -i prod", "provision machines up"} <= {line.partition("  ")[0] for line in found}
-    return list(dict.fromkeys(found))
-
-
 @pytest.mark.parametrize("command", list(commands()))
 def test_command_is_documented(command: str) -> None:
     texts = [page.read_text() for page in PAGES]
     assert any(re.search(rf"\b{re.escape(command)}\b", text) for text in texts), f"{command}: in no page"
-
-
-@pytest.mark.parametrize("line", typed())
-def test_command_line_parses(line: str) -> None:
-    """The command and its options exist; it is not run."""
-    words = shlex.split(line, comments=True)[1:]
-    command, context = COMMAND, COMMAND.make_context("provision", ["--help"], resilient_parsing=True)
-    while words and hasattr(command, "commands"):
-        _, command, words = command.resolve_command(context, words)
-    if words:
-        command.make_context(command.name, words)
 
 
 def slug(heading: str) -> str:
@@ -73,7 +50,8 @@ def slug(heading: str) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     broken = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    text = page.read_text()
+    for target in [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r'\b(?:href|src)="([^"]+)"', text)]:
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
@@ -82,6 +60,29 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not file.exists() or (anchor and anchor not in [slug(heading) for heading in headings]):
             broken.append(target)
     assert broken == []
+
+
+def nav(entries: list[Any]) -> Iterator[str]:
+    """The pages of the navigation of mkdocs.yml, in its order."""
+    for entry in entries:
+        for what in entry.values() if isinstance(entry, dict) else [entry]:
+            yield from nav(what) if isinstance(what, list) else [str(what)]
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    listed = list(nav(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    assert sorted(listed) == sorted(str(page.relative_to(ROOT / "docs")) for page in PAGES[1:])
+
+
+def test_pages_of_the_site_link_to_nothing_outside_it() -> None:
+    """What lies outside docs/ is not on the site: name it in code instead, as `README.md`."""
+    outside = [
+        f"{page.name}: {target}"
+        for page in PAGES[1:]
+        for target in re.findall(r"\]\(([^)\s#]+)[^)\s]*\)", page.read_text())
+        if "://" not in target and not (page.parent / target).resolve().is_relative_to(ROOT / "docs")
+    ]
+    assert outside == []
 
 
 def test_make_targets_exist() -> None:
@@ -194,10 +195,11 @@ def test_reference_shows_the_defaults_of_an_opening() -> None:
     assert AllowSettings.model_validate(entry) == AllowSettings.model_validate({"port": entry["port"]})
 
 
-def test_settings_that_are_named_exist() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_settings_that_are_named_exist(page: Path) -> None:
     """`nginx.tls.mode` in a page is a key of the inventory."""
     blocks = "|".join(Inventory.model_fields)
-    words = re.findall(rf"`((?:{blocks})(?:\.[a-z_]+)+)`", README)
-    assert len(words) > 20
-    files = {"app.tsx", "nginx.conf"}
-    assert sorted({word for word in words if word not in FIELDS and word not in files}) == []
+    words = re.findall(rf"`((?:{blocks})(?:\.[a-z_]+)+)`", page.read_text())
+    endings = (".tsx", ".conf", ".service", ".log")
+    assert sorted({word for word in words if word not in FIELDS and not word.endswith(endings)}) == []
+    assert len(words) > 20 or page != PAGES[0]
