@@ -1,5 +1,5 @@
 # One-word doors. `make rehearse` and `make test` work on a bare Debian machine with python3, make and sudo or root.
-.PHONY: help setup rehearse test test-unit test-machines test-long test-faults test-mutations test-kill test-rollout lint bench bench-cache bench-rollout bench-deploy bench-upload build clean
+.PHONY: help setup rehearse test test-unit test-machines test-long test-faults test-mutations test-kill test-rollout test-vagrant lint bench bench-cache bench-rollout bench-deploy bench-upload build clean
 
 # Compiled modules are kept: without them each test worker and each `provision` of a test compiles a thousand anew.
 export PYTHONDONTWRITEBYTECODE =
@@ -50,6 +50,10 @@ test-rollout: ## Deploys, rollbacks, a phase and a patch of the fleet under cons
 lint: ## ruff, mypy --strict, shellcheck.
 	@scripts/setup --unit
 	@scripts/lint
+
+test-vagrant: ## The rehearsal on virtual machines: phase1 on one, phase3 on three. Emulated, about 40 minutes.
+	@scripts/setup --vagrant
+	@.venv/bin/pytest tests/vagrant -s
 
 bench: ## No-op phase1 against stock pyinfra, side by side on a machine of its own.
 	@scripts/setup

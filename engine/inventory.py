@@ -45,7 +45,7 @@ class MachineSettings(Settings):
     """The local machine that plays this host in a rehearsal."""
 
     suite: Literal["bookworm", "trixie"] = Field("trixie", description="Debian release of the local machine.")
-    memory: int | None = Field(None, ge=512, description="Memory in MiB. Default: no limit; with Vagrant 1536, or 3072 for an app host.")
+    memory: int | None = Field(None, ge=512, description="Memory in MiB. Default: no limit, or by role with Vagrant.")
     cpus: float | None = Field(None, gt=0, le=64, description="Processors. Default: no limit; 2 with Vagrant.")
 
 

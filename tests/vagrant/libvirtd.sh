@@ -14,6 +14,7 @@ remember_owner = 0
 dynamic_ownership = 0
 stdio_handler = "file"
 CONF
+# shellcheck disable=SC2016  # for the inner shell
 exec unshare --mount sh -c '
   mount --make-rprivate /
   mount --bind "$1/qemu.conf" /etc/libvirt/qemu.conf

@@ -1,0 +1,99 @@
+"""The rehearsal on virtual machines, and what only those can show: a kernel of their own."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import ADDRESS, PROVISION, ROOT, Rehearsal, rehearsal
+
+DATA = ["cache", "pooler", "database"]
+THREE = {
+    "web-1": {"address": f"{ADDRESS}31", "roles": ["web"], "machine": {"suite": "bookworm", "cpus": 1}},
+    "app-1": {"address": f"{ADDRESS}32", "roles": ["app"], "machine": {"suite": "trixie", "cpus": 1}},
+    "data-1": {"address": f"{ADDRESS}33", "roles": DATA, "machine": {"suite": "trixie", "cpus": 1}},
+}
+
+
+@pytest.fixture(scope="module")
+def one(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    """phase1 on one virtual machine, rehearsed and kept."""
+    hosts = {"all-1": {"address": f"{ADDRESS}21", "roles": ["web", "app"], "machine": {"memory": 2048, "cpus": 2}}}
+    stack = rehearsal(tmp_path_factory.mktemp("one"), environment, "one", hosts, replicas=1, migrate=None)
+    try:
+        print("\n" + stack.run("rehearse", "phase1", "-i", "one", "--provider", "vagrant", "--keep").stderr[-600:])
+        yield stack
+    finally:
+        stack.run("machines", "down", "-i", "one", "--provider", "vagrant")
+
+
+def serves(stack: Rehearsal, address: str) -> bool:
+    words = ["curl", "-sk", "--max-time", "5", "-o", "/dev/null", "-w", "%{http_code}"]
+    url = ["--resolve", f"shop.example.test:443:{address}", "https://shop.example.test/api/info"]
+    return subprocess.run([*words, *url], capture_output=True, text=True, check=False).stdout == "200"
+
+
+@pytest.mark.parametrize("provider", ["libvirt", "virtualbox"])
+def test_the_vagrantfile_is_valid(environment: dict[str, str], provider: str, tmp_path: Path) -> None:
+    (tmp_path / "Vagrantfile").write_text((ROOT / "Vagrantfile").read_text())
+    variables = {"VAGRANT_DEFAULT_PROVIDER": provider, "ROADBED_INVENTORY": str(ROOT / "inventories/rehearsal.yml")}
+    subprocess.run(
+        ["vagrant", "validate", "--ignore-provider"], cwd=tmp_path, env={**environment, **variables}, check=True
+    )
+
+
+def test_kernel_settings_are_real(one: Rehearsal) -> None:
+    said = one.sh("all-1", "sysctl -n net.core.somaxconn vm.swappiness net.ipv4.ip_local_reserved_ports")
+    assert said.split() == ["8192", "10", "5000-5059"]
+
+
+def test_swap_is_in_use(one: Rehearsal) -> None:
+    assert one.sh("all-1", "swapon --show=NAME,SIZE --noheadings").split() == ["/var/lib/roadbed/swap", "2G"]
+
+
+def test_memory_limits_are_the_kernels(one: Rehearsal) -> None:
+    """cgroup v2: memory.max of an instance is what the inventory says, and the kernel ends what exceeds it."""
+    instance = "$(systemctl list-units --plain --no-legend 'storefront@*' | cut -d' ' -f1)"
+    group = one.sh("all-1", f"systemctl show -p ControlGroup --value {instance}").strip()
+    assert one.sh("all-1", f"cat /sys/fs/cgroup{group}/memory.max").strip() == str(512 * 2**20)
+    assert one.sh("all-1", "stat -fc %T /sys/fs/cgroup").strip() == "cgroup2fs"
+
+
+def test_clock_and_apparmor(one: Rehearsal) -> None:
+    assert one.sh("all-1", "timedatectl show -p NTP --value").strip() == "yes"
+    assert one.sh("all-1", "cat /sys/module/apparmor/parameters/enabled").strip() == "Y"
+
+
+def test_everything_comes_back_after_a_reboot(one: Rehearsal) -> None:
+    """By itself, with a restart that the machine owed: nothing is left to do for the next run."""
+    before = one.sh("all-1", "cat /proc/sys/kernel/random/boot_id")
+    subprocess.run([PROVISION, "exec", "-i", one.played, "--", "systemctl", "reboot"], env=one.environment, check=False)
+    began = time.monotonic()
+    while not serves(one, f"{ADDRESS}21"):
+        assert time.monotonic() - began < 300
+        time.sleep(1)
+    print(f"\nserves again after {time.monotonic() - began:.0f} s")
+    assert one.sh("all-1", "cat /proc/sys/kernel/random/boot_id") != before
+    assert one.sh("all-1", "systemctl is-system-running --wait").strip() == "running"
+    assert one.sh("all-1", "swapon --show=NAME --noheadings").strip() == "/var/lib/roadbed/swap"
+    assert "table inet roadbed" in one.sh("all-1", "nft list tables")
+    again = json.loads(one.run("phase1", "-i", one.played, "--json", "--yes").stdout)
+    assert [item for item in again["operations"] if item["status"] == "changed"] == []
+    one.run("verify", "phase1", "-i", one.played)
+
+
+def test_phase3_on_three_machines(environment: dict[str, str], tmp_path: Path) -> None:
+    """Create, converge, converge again with 0 changes, verify, report, destroy; Debian 12 and 13 mixed."""
+    stack = rehearsal(tmp_path, environment, "three", THREE)
+    done = stack.run("rehearse", "phase3", "-i", "three", "--provider", "vagrant", "--report", str(tmp_path / "report"))
+    print("\n" + done.stderr[-600:])
+    told = json.loads((tmp_path / "report/rehearsal.json").read_text())
+    assert all(check["passed"] for check in told["checks"])
+    assert {check["host"] for check in told["checks"]} >= set(THREE)
+    left = subprocess.run(
+        ["virsh", "-c", "qemu:///system", "list", "--all", "--name"], capture_output=True, text=True, check=True
+    )
+    assert "three" not in left.stdout
