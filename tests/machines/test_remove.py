@@ -1,0 +1,133 @@
+"""`provision remove`: what stays on machines that had every component, against their file trees of before."""
+
+import json
+import shlex
+from collections.abc import Callable
+
+import pytest
+
+from roadbed.machines.model import MachineSpec
+
+from .conftest import Stack, spec
+from .tiny import page, tiny_stack
+
+HOSTS = [spec("gone-12", 241, "bookworm"), spec("gone-13", 242, "trixie")]
+NAMES = [host.name for host in HOSTS]
+THEIRS = {
+    "/etc/sysctl.d/99-theirs.conf": "vm.swappiness = 42\n",
+    "/etc/systemd/journald.conf.d/60-roadbed.conf": "[Journal]\nSystemMaxUse=77M\n",
+    "/srv/theirs/file": "kept\n",
+}
+"""What the machine's owner had before; the second lies where Roadbed writes a file of its own."""
+ELSEWHERE = " -o ".join(f"-path {path}" for path in ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp"))  # noqa: S108
+TREE = f"find / -xdev \\( {ELSEWHERE} \\) -prune -o -printf '%y %m %U:%G %p %l\\n' | sort -k4"
+CONTENT = "find /etc /usr/local /srv /opt -xdev -type f -exec sha256sum {} +"
+PACKAGES_OWN = (
+    "/etc/alternatives/",
+    "/etc/apparmor.d/",
+    "/etc/ca-certificates",
+    "/etc/ld.so.cache",
+    "/etc/nginx/",
+    "/etc/rc",
+    "/etc/ssl/",
+    "/usr/",
+    "/var/cache/apt/",
+    "/var/cache/debconf/",
+    "/var/cache/ldconfig/",
+    "/var/cache/man/",
+    "/var/lib/apt/",
+    "/var/lib/dpkg/",
+    "/var/lib/nginx",
+    "/var/lib/pgbouncer",
+    "/var/lib/polkit-1",
+    "/var/lib/python",
+    "/var/lib/systemd/",
+    "/var/lib/ucf/",
+    "/var/lib/unattended-upgrades",
+    "/var/log/",
+    "/var/www",
+)
+"""Where dpkg, maintainer scripts and systemd write what no package lists."""
+ACCOUNTS = {
+    f"/etc/{name}{end}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid") for end in ("", "-")
+}
+"""Packages add users of their own: postgres, redis, _apt."""
+
+
+@pytest.fixture(scope="module")
+def stack(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """Two machines that have something of their own, and become a phase3: web and data, and app."""
+    booted(HOSTS)
+    stack = tiny_stack(tmp_path_factory.mktemp("gone"), HOSTS, redis={"cache_memory": 64, "durable_memory": 32})
+    for host in HOSTS:
+        for path, text in THEIRS.items():
+            stack.ssh(host.name, f"mkdir -p $(dirname {path}) && cat > {path}", stdin=text)
+        stack.ssh(host.name, "sysctl -q -p /etc/sysctl.d/99-theirs.conf")
+    stack.data["hosts"]["gone-12"]["roles"] = ["web", "cache", "pooler", "database"]
+    stack.data["hosts"]["gone-13"]["roles"] = ["app", "web"]
+    stack.write()
+    return stack
+
+
+def paths(listing: str) -> dict[str, str]:
+    """Path -> all that `find` says of it."""
+    return {line.split(" ", 3)[3].rpartition(" ")[0]: line for line in listing.splitlines()}
+
+
+def sums(listing: str) -> dict[str, str]:
+    """Path -> SHA-256."""
+    return {path: digest for digest, _, path in (line.partition("  ") for line in listing.splitlines())}
+
+
+def of_packages(stack: Stack, host: str, found: set[str]) -> set[str]:
+    """Those of ``found`` that a package lists."""
+    words = "\n".join(sorted(found))
+    said = stack.ssh(host, "xargs -d '\\n' -n 200 dpkg-query -S 2>/dev/null; true", stdin=words)
+    return {line.partition(": ")[2] for line in said.splitlines()}
+
+
+def test_without_a_yes_nothing_happens(stack: Stack) -> None:
+    said = stack.provision("remove", code=6).stderr
+    assert "--yes: is required without a terminal. This ends shop.example.test on gone-12, gone-13" in said
+
+
+def test_a_machine_differs_from_before_only_by_packages_and_logs(stack: Stack) -> None:
+    before = {host.name: (paths(stack.ssh(host.name, TREE)), sums(stack.ssh(host.name, CONTENT))) for host in HOSTS}
+    stack.converge(phase="phase3")
+    assert "Edition one" in page(stack, "gone-12")
+    stack.ssh("gone-13", "echo since > /etc/since.conf; echo since > /srv/theirs/since")
+
+    done = json.loads(stack.provision("remove", "--yes", "--with-data", "--json").stdout)
+    assert done["failed"] == {}
+    for host in NAMES:
+        tree, content = paths(stack.ssh(host, TREE)), sums(stack.ssh(host, CONTENT))
+        old_tree, old_content = before[host]
+        assert set(old_tree) - set(tree) == set(), "what was there is gone"
+        new = {path for path in set(tree) - set(old_tree) if not path.startswith(PACKAGES_OWN)}
+        new -= {"/etc/since.conf", "/srv/theirs/since"} if host == "gone-13" else set()
+        assert new - of_packages(stack, host, new) - ACCOUNTS == set(), "what was not there is"
+        other = {path for path in set(content) & set(old_content) if content[path] != old_content[path]}
+        assert {path for path in other if not path.startswith(PACKAGES_OWN)} - ACCOUNTS == set(), "another content"
+        modes = {path for path in set(tree) & set(old_tree) if tree[path] != old_tree[path]}
+        assert {path for path in modes if not path.startswith(PACKAGES_OWN)} - ACCOUNTS == set(), "another mode"
+    assert stack.ssh("gone-13", "cat /etc/since.conf /srv/theirs/since") == "since\nsince\n"
+
+
+def test_nothing_of_it_runs(stack: Stack) -> None:
+    for host in NAMES:
+        assert stack.ssh(host, "ss -Hltn | awk '{print $4}' | grep -vE ':22$'; true").strip() == ""
+        assert stack.ssh(host, "sysctl -n vm.swappiness").strip() == "42"
+        assert stack.ssh(host, "getent passwd tiny; nft list tables; true").strip() == ""
+        assert stack.ssh(host, "systemctl --failed --no-legend; true").strip() == ""
+        assert stack.ssh(host, "systemctl is-enabled nginx; true").strip() in ("disabled", "")
+
+
+def test_again_it_finds_nothing(stack: Stack) -> None:
+    assert "nothing of Roadbed was there" in stack.provision("remove", "--yes").stderr
+
+
+def test_the_machines_can_come_back(stack: Stack) -> None:
+    stack.converge(phase="phase1")
+    assert "Edition one" in page(stack, "gone-13")
+    listing = shlex.quote("/var/lib/roadbed/before/packages")
+    assert "nginx\n" in stack.ssh("gone-13", f"cat {listing}")  # packages of then are there before this time
