@@ -12,7 +12,7 @@ from .progress import Progress
 from .style import say, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from roadbed.deploys.node import NodeBuild
     from roadbed.engine.inventory import Inventory
@@ -95,11 +95,13 @@ def built(
     password: str | None = None,
     *,
     allow_vulnerable: bool = False,
+    names: "Iterable[str]" = (),
 ) -> "tuple[Artefact, Mapping[str, NodeBuild]]":
-    """The release of a stack, and the Node.js it runs on for each architecture.
+    """The release of a stack, and the Node.js it runs on for each architecture. ``names``: the hosts that will get it.
 
-    A wrong project is told before the network is asked. Raises InventoryError, Refused or
-    BuildFailed; asks no host but the one that builds, which ``password`` is for (sudo).
+    A wrong project is told before the network is asked, and so is a host that takes no connection. Raises
+    InventoryError, Refused, HostUnreachable or BuildFailed; logs in nowhere but on the host that builds, which
+    ``password`` is for (sudo).
     """
     from roadbed.engine.errors import InventoryError
     from roadbed.engine.secrets import ACTION_KEY, new_action_key
@@ -113,6 +115,7 @@ def built(
             raise InventoryError(f"app/cdn/purge/secret: {name} has no value. Set it: provision secrets set {name}")
         hidden[name] = secrets.get(name)
     check_source(stack, report.at_work, allow_vulnerable=allow_vulnerable)
+    tell_unreachable(stack, list(names))
     key = secrets.get_or_create(ACTION_KEY, new_action_key)
     builds = resolve_all(stack.node)
     began = time.monotonic()
@@ -124,6 +127,19 @@ def built(
     report.at_work("")
     say(f"release {artefact.release} ({seconds(time.monotonic() - began)})")
     return artefact, builds
+
+
+def tell_unreachable(stack: "Inventory", names: list[str]) -> None:
+    """Says which hosts take no connection now. Raises HostUnreachable, before anything is built, when none does."""
+    from roadbed.engine.errors import HostUnreachable
+    from roadbed.engine.reach import unreachable
+
+    found = unreachable(stack, names)
+    lines = [f"{name}: {reason}" for name, reason in found.items()]
+    if names and len(found) == len(names):
+        raise HostUnreachable("\n".join([*lines, "Nothing was built. provision check tells more"]))
+    for line in lines:
+        say(f"  ! {line}. The build goes on; the host is tried again after it")
 
 
 @contextmanager

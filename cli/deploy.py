@@ -62,7 +62,9 @@ def deploy(inventory: str | None, wanted: Wanted) -> None:
     password = sudo_password(wanted.ask_sudo_password)
     with Progress(wanted.verbose) as report:
         if wanted.release is None:
-            artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable)
+            artefact, builds = built(
+                stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable, names=names
+            )
             what = f"deploy {artefact.release}"
             with _hosts(stack, names, secrets, builds, artefact, password, what, report, wanted) as hosts:
                 run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True, canary=canary)

@@ -204,9 +204,11 @@ def main() -> None:
     try:
         app()
     except RoadbedError as error:
-        from .style import complain
+        from .style import complain, output_error
 
         complain(str(error))
+        if "--json" in sys.argv:
+            output_error(str(error), error.exit_code)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _stopped()

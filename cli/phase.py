@@ -66,7 +66,7 @@ def converge_stack(
     secrets = Secrets(stack.beside(".secrets.age"))
     _check_own_files(stack)
     prepare_secrets(stack, phase, secrets)
-    artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable)
+    artefact, builds = built(stack, secrets, report, password, allow_vulnerable=wanted.allow_vulnerable, names=names)
     with connected(
         stack,
         names,

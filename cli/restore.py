@@ -71,6 +71,8 @@ def backup(inventory: str | None, target: Path | None, *, plain: bool, as_json: 
         raise InventoryError("--plain: says how a copy is written. Name a file for it: --download FILE")
     if target and (target.is_dir() or not target.absolute().parent.is_dir()):
         raise InventoryError(f"--download: {target} is no file in a folder that exists. Name one")
+    if target and target.exists():
+        raise InventoryError(f"--download: {target} exists already. Name another file, or remove it")
     with connected(stack, ask_sudo_password) as (host, _, _):
         made = host.make()
         say(f"{host.session.name}: backup {made.name}, {_size(made.size)}")

@@ -1,5 +1,6 @@
 """How Roadbed talks: people read standard error, programs read standard output."""
 
+import json
 import sys
 
 from rich.console import Console
@@ -18,10 +19,21 @@ def complain(text: str) -> None:
     console.print(text, style="red" if console.is_terminal else None, markup=False, soft_wrap=True)
 
 
+_told = False
+
+
 def output(text: str) -> None:
     """Machine-readable result."""
+    global _told
+    _told = True
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def output_error(text: str, code: int) -> None:
+    """The error as the result of a command that was asked for JSON and has not printed any."""
+    if not _told:
+        output(json.dumps({"error": text, "exit_code": code}))
 
 
 def myself() -> str:

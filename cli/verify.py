@@ -35,7 +35,7 @@ def run(
     from roadbed import checks
     from roadbed.deploys.context import Context
     from roadbed.deploys.urls import chosen_driver
-    from roadbed.engine.errors import InventoryError, VerificationFailed
+    from roadbed.engine.errors import InventoryError, Refused, VerificationFailed
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.load import load
     from roadbed.engine.roadmap import named, recorded, require
@@ -55,7 +55,12 @@ def run(
         fleet.connect()
         for error in fleet.failures.values():
             say(f"  ! {error}")
-        phase = phase or recorded(fleet.facts.values()) or "phase1"
+        if fleet.facts and not (phase := phase or recorded(fleet.facts.values())):
+            raise Refused(
+                f"{stack.name}: no phase was brought to these hosts yet. Run provision phase1 -i {stack.name}, or "
+                f"name the phase to hold them against: provision verify phase1 -i {stack.name}"
+            )
+        phase = phase or "phase1"
         manifest = live_manifest(fleet)
         driver = chosen_driver(stack.app.database.driver, manifest.get("database_driver"))
         contexts = {
