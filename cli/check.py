@@ -45,6 +45,7 @@ def run(phase: str | None, inventory: str | None, *, as_json: bool, ask_sudo_pas
     when a host cannot be reached, and OperationFailed (4) when one is not fit.
     """
     from roadbed.deploys.context import Context
+    from roadbed.engine.conflicts import check_conflicts
     from roadbed.engine.errors import OperationFailed, RoadbedError
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.load import load
@@ -64,7 +65,12 @@ def run(phase: str | None, inventory: str | None, *, as_json: bool, ask_sudo_pas
         wanted = phase or recorded(fleet.facts.values()) or "phase1"
         contexts = {name: Context(stack, wanted, name, fleet.facts, secret) for name in fleet.facts}
         answers = fleet.each(
-            contexts, lambda session, name: check_host(session, contexts[name]) + check_data(session, contexts[name])
+            contexts,
+            lambda session, name: [
+                *check_host(session, contexts[name]),
+                *check_conflicts(session, contexts[name], adopt=False),
+                *check_data(session, contexts[name]),
+            ],
         )
     for name in stack.hosts:
         if name in fleet.failures:

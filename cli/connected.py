@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from roadbed.engine.converge import Run
     from roadbed.engine.fleet import Fleet
     from roadbed.engine.inventory import Inventory
+    from roadbed.engine.preflight import Finding
     from roadbed.engine.report import Report
     from roadbed.engine.secrets import Secrets
+    from roadbed.engine.session import Session
     from roadbed.releases.manifest import Manifest
 
 
@@ -69,6 +71,7 @@ def connected(
     break_lock: bool = False,
     allow_downgrade: bool = False,
     preflight: bool = True,
+    adopt: bool = False,
 ) -> Iterator[Hosts]:
     """Connects to ``names``, for as long as the block lasts; ``engine.start.start`` was called before.
 
@@ -102,7 +105,7 @@ def connected(
         driver = chosen_driver(stack.app.database.driver, manifest.database_driver if manifest else None)
         contexts = make_contexts(stack, phase or "phase1", fleet, secrets, builds, driver)
         if preflight:
-            refuse_unfit(fleet, contexts)
+            refuse_unfit(fleet, contexts, adopt=adopt)
         mine.drop(fleet.failures)
         close_failed(fleet)
         yield Hosts(fleet, phase or "phase1", contexts, mine)
@@ -122,13 +125,21 @@ def make_contexts(
     return {name: Context(stack, phase, name, fleet.facts, secrets.get, builds, driver) for name in fleet.facts}
 
 
-def refuse_unfit(fleet: "Fleet", contexts: Mapping[str, "Context"]) -> None:
-    """Hosts that fail the preflight are not touched: they count as failed, with all their reasons."""
+def refuse_unfit(fleet: "Fleet", contexts: Mapping[str, "Context"], *, adopt: bool = False) -> None:
+    """Hosts that fail the preflight are not touched: they count as failed, with all their reasons.
+
+    ``adopt``: what they do already, and Roadbed would replace, is no reason.
+    """
+    from roadbed.engine.conflicts import check_conflicts
     from roadbed.engine.errors import OperationFailed, RoadbedError
     from roadbed.engine.preflight import check_host
     from roadbed.engine.preflight_data import sums
 
-    answers = fleet.each(list(fleet.sessions), lambda session, name: check_host(session, contexts[name]))
+    def ask(session: "Session", name: str) -> "list[Finding]":
+        ctx = contexts[name]
+        return check_host(session, ctx, adopt=adopt) + check_conflicts(session, ctx, adopt=adopt)
+
+    answers = fleet.each(list(fleet.sessions), ask)
     for name, answer in answers.items():
         if isinstance(answer, RoadbedError):
             fleet.failures[name] = answer

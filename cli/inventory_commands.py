@@ -19,7 +19,7 @@ def show(inventory: Inventory = None) -> None:
 
     from .style import output
 
-    output(yaml.safe_dump(load(inventory).model_dump(mode="json"), sort_keys=False).rstrip())
+    output(yaml.safe_dump(load(inventory).model_dump(mode="json", by_alias=True), sort_keys=False).rstrip())
 
 
 @app.command(epilog="Example:  provision inventory schema > inventory.schema.json")

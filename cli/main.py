@@ -95,10 +95,23 @@ def _phase_command(phase: str, text: str) -> None:
             bool, typer.Option("--allow-downgrade", help="Go back from a later phase; what it installed stays.")
         ] = False,
         break_lock: BreakLock = False,
+        adopt: Annotated[
+            bool, typer.Option("--adopt", help="Take over an nginx, Redis or PostgreSQL that a host has already.")
+        ] = False,
     ) -> None:
         from .phase import Wanted, converge
 
-        flags = (dry_run, as_json, verbose, yes, ask_sudo_password, allow_vulnerable, allow_downgrade, break_lock)
+        flags = (
+            dry_run,
+            as_json,
+            verbose,
+            yes,
+            ask_sudo_password,
+            allow_vulnerable,
+            allow_downgrade,
+            break_lock,
+            adopt,
+        )
         converge(phase, inventory, Wanted(limit, *flags))
 
 

@@ -28,6 +28,7 @@ class Wanted:
     allow_vulnerable: bool = False
     allow_downgrade: bool = False
     break_lock: bool = False
+    adopt: bool = False
 
 
 def converge(phase: str, inventory: str | None, wanted: Wanted) -> None:
@@ -80,6 +81,7 @@ def converge_stack(
         lock=not wanted.dry_run,
         break_lock=wanted.break_lock,
         allow_downgrade=wanted.allow_downgrade,
+        adopt=wanted.adopt,
     ) as hosts:
         steps: list[Step] = []
         for component in PHASES[phase]:

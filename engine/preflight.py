@@ -53,8 +53,11 @@ class Finding:
     message: str
 
 
-def check_host(session: Session, ctx: Context) -> list[Finding]:
-    """Asks one connected host; the answers in a fixed order. Changes nothing."""
+def check_host(session: Session, ctx: Context, *, adopt: bool = False) -> list[Finding]:
+    """Asks one connected host; the answers in a fixed order. Changes nothing.
+
+    ``adopt``: an nginx that is not ours is fine.
+    """
     result = session.read(SCRIPT, check=False)
     lines = [line.split("=", 1) for line in result.out.splitlines() if "=" in line]
     return [
@@ -66,7 +69,7 @@ def check_host(session: Session, ctx: Context) -> list[Finding]:
             _memory(ctx),
             *_disks([value for key, value in lines if key == "disk"]),
             _clock(float(dict(lines)["now"]) - result.at),
-            *_ports(ctx, [value for key, value in lines if key == "listen"], dict(lines).get("ours") == "1"),
+            *_ports(ctx, [value for key, value in lines if key == "listen"], adopt or dict(lines).get("ours") == "1"),
         ]
     ]
 
