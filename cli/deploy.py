@@ -69,6 +69,7 @@ def deploy(inventory: str | None, wanted: Wanted) -> None:
             with _hosts(stack, names, secrets, builds, artefact, password, what, report, wanted) as hosts:
                 run = roll(hosts, artefact, "deploy", names, report, wanted.dry_run, converge=True, canary=canary)
         else:
+            secrets.names()  # a wrong identity is told before a host is asked
             builds = _builds(stack)
             found, what = built_before(stack, wanted.release), f"deploy {wanted.release}"
             with _hosts(stack, names, secrets, builds, found, password, what, report, wanted) as hosts:

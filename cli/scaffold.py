@@ -25,7 +25,7 @@ app:
   name: {name} # of services, user and folders on the hosts
   source: {source} # the project's folder, a git URL, or a release file
   domain: {domain}
-  # health: / # must answer 200 before an instance gets requests
+  # health: / # answers below 400 before an instance gets requests
   # migrate: npm run migrate # once for each release, before it gets requests
   # secrets: [API_TOKEN] # environment of the app; values: provision secrets set API_TOKEN -i {stack}
 ssh:

@@ -12,6 +12,7 @@ import json
 import os
 import secrets as random
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 
 import pyrage
@@ -28,11 +29,15 @@ def new_action_key() -> str:
 
 
 class Secrets:
-    """The secrets of one inventory, decrypted in memory."""
+    """The secrets of one inventory, decrypted in memory when the first one is asked for: a command that needs none,
+    such as `maintenance`, works without the identity. All but ``__init__`` raise InventoryError without it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._values: dict[str, str] = self._decrypt() if path.exists() else {}
+
+    @cached_property
+    def _values(self) -> dict[str, str]:
+        return self._decrypt() if self.path.exists() else {}
 
     def get(self, name: str) -> str:
         """A secret. Raises InventoryError that names the command which sets it."""
@@ -69,7 +74,7 @@ class Secrets:
         return sorted(self._values)
 
     def __repr__(self) -> str:
-        return f"Secrets({self.path}, {len(self._values)} values)"
+        return f"Secrets({self.path})"
 
     def _store(self, values: dict[str, str]) -> None:
         plain = json.dumps(values, indent=1, sort_keys=True).encode()

@@ -8,7 +8,7 @@ from pathlib import Path
 from roadbed.machines import base, cgroups, commands
 from roadbed.machines.model import MachinesError
 
-VAGRANT = "or rehearse in a Linux virtual machine, for example with Vagrant"
+VAGRANT = "or rehearse on virtual machines: provision rehearse --provider vagrant"
 # Program -> the Debian and Ubuntu package it is in.
 _TOOLS = {
     "systemd-nspawn": "systemd-container",

@@ -375,13 +375,13 @@ def test_preflight_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert preflight.missing_packages() == ["debian-archive-keyring", "nftables", "systemd-container"]
     (problem,) = [each for each in preflight.preflight() if "Packages" in each]
     assert "apt-get install --yes debian-archive-keyring nftables systemd-container" in problem
-    assert "Vagrant" in problem
+    assert "rehearse --provider vagrant" in problem
 
 
 def test_preflight_elsewhere_points_at_vagrant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     assert preflight.preflight() == [
-        "darwin: systemd-nspawn needs Linux; rehearse in a Linux virtual machine, for example with Vagrant"
+        "darwin: systemd-nspawn needs Linux; rehearse on virtual machines: provision rehearse --provider vagrant"
     ]
 
 

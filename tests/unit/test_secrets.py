@@ -45,7 +45,7 @@ def test_another_identity_is_explained(tmp_path: Path, monkeypatch: pytest.Monke
     Secrets(path).set("A", "b")
     monkeypatch.setenv("ROADBED_IDENTITY", str(tmp_path / "other.age"))
     with pytest.raises(InventoryError, match="does not open it"):
-        Secrets(path)
+        Secrets(path).names()
 
 
 def test_a_broken_identity_is_explained(tmp_path: Path) -> None:
