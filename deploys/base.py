@@ -160,7 +160,7 @@ def deploy(ctx: "Context") -> None:
     settle(
         name="Restart the resolver on new settings",
         debt=RESOLVED,
-        command=f"systemctl try-restart {RESOLVED}",
+        command=f"if systemctl -q is-active {RESOLVED}; then systemctl restart {RESOLVED}; fi",
         healthy=f"! systemctl -q is-failed {RESOLVED}",
     )
     _folders(ctx)

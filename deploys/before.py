@@ -16,8 +16,16 @@ from pyinfra.api.operation import operation
 BEFORE = "/var/lib/roadbed/before"
 WATCHED = ("/etc/", "/usr/")
 """Where files of Roadbed lie among those of others; its own folders go as a whole."""
-SYSTEM_FILES = ("/etc/localtime", "/etc/timezone", "/etc/default/locale", "/etc/locale.conf", "/etc/locale.gen")
-"""What other programs write for Roadbed: timedatectl, locale-gen, update-locale."""
+SYSTEM_FILES = (
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/default/locale",
+    "/etc/locale.conf",
+    "/etc/locale.gen",
+    "/etc/systemd/system/redis-server.service",
+    "/etc/systemd/system/redis-sentinel.service",
+)
+"""What other programs write for Roadbed: timedatectl, locale-gen, update-locale, and masks of units."""
 FOLDERS = "/etc /opt /srv /usr/local/lib /usr/local/share /usr/local/bin /var/cache /var/lib /var/backups"
 """Where folders of Roadbed and of packages appear."""
 

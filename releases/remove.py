@@ -10,7 +10,7 @@ from .scripts import script
 
 SECONDS = 600
 """Longest time for a host: apt-get purge takes most of it, and services that drain up to a minute each."""
-DATA = ("/var/lib/postgresql", "/var/lib/redis", "/var/backups/roadbed")
+DATA = ("/var/lib/postgresql", "/etc/postgresql", "/var/lib/redis", "/var/backups/roadbed")
 """What belongs to the app's users: it goes only when that is asked for."""
 
 

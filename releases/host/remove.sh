@@ -19,9 +19,10 @@ stop_unit() {
   systemctl list-units --all --plain --no-legend "$pattern" | awk '{print $1}' | while read -r unit; do
     systemctl stop "$unit" || exit 1
   done || exit 1
-  systemctl list-unit-files --state=enabled --no-legend "$pattern" | awk '{print $1}' | while read -r unit; do
-    systemctl disable --quiet "$unit" || exit 1
-  done || exit 1
+  case $1 in
+    *@.*) find /etc/systemd/system -type l -path "*.wants/$pattern" -delete ;; # of instances, which are no unit files
+    *) systemctl disable --quiet "$1" 2>/dev/null ;;
+  esac
   echo "unit $1"
 }
 
@@ -55,11 +56,6 @@ find "$before/files" ! -type d 2>/dev/null | sed "s|^$before/files||" | while re
   mkdir -p -- "$(dirname "$path")" && cp -a --remove-destination -- "$before/files$path" "$path" || exit 1
   echo "restored $path"
 done || exit 1
-
-find /etc/systemd/system -type l -path '*.wants/*' | while read -r link; do # of instances, which are no unit files
-  target=$(readlink "$link")
-  if [ -e "$before/absent$target" ]; then rm -f -- "$link" && own_folders "$link"; fi
-done
 
 systemctl daemon-reload
 systemctl reset-failed 2>/dev/null

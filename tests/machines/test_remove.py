@@ -24,17 +24,29 @@ TREE = f"find / -xdev \\( {ELSEWHERE} \\) -prune -o -printf '%y %m %U:%G %p %l\\
 CONTENT = "find /etc /usr/local /srv /opt -xdev -type f -exec sha256sum {} +"
 PACKAGES_OWN = (
     "/etc/alternatives/",
+    "/etc/apt/apt.conf.d/02autoremove-postgresql",
+    "/etc/apt/apt.conf.d/20auto-upgrades",
+    "/etc/apt/apt.conf.d/50unattended-upgrades",
     "/etc/apparmor.d/",
     "/etc/ca-certificates",
+    "/etc/inputrc",
     "/etc/ld.so.cache",
+    "/etc/networks",
     "/etc/nginx/",
+    "/etc/postgresql-common/",
+    "/etc/python3",
     "/etc/rc",
     "/etc/ssl/",
+    "/etc/systemd/system/dbus-org.freedesktop.timesync1.service",
+    "/etc/systemd/system/multi-user.target.wants/unattended-upgrades.service",
+    "/etc/systemd/system/sysinit.target.wants/systemd-timesyncd.service",
+    "/home/admin/.sudo_as_admin_successful",
     "/usr/",
     "/var/cache/apt/",
     "/var/cache/debconf/",
     "/var/cache/ldconfig/",
     "/var/cache/man/",
+    "/var/cache/postgresql",
     "/var/lib/apt/",
     "/var/lib/dpkg/",
     "/var/lib/nginx",
@@ -105,11 +117,14 @@ def test_a_machine_differs_from_before_only_by_packages_and_logs(stack: Stack) -
         assert set(old_tree) - set(tree) == set(), "what was there is gone"
         new = {path for path in set(tree) - set(old_tree) if not path.startswith(PACKAGES_OWN)}
         new -= {"/etc/since.conf", "/srv/theirs/since"} if host == "gone-13" else set()
-        assert new - of_packages(stack, host, new) - ACCOUNTS == set(), "what was not there is"
+        new -= of_packages(stack, host, new) | ACCOUNTS
+        assert not new, "was not there: " + " ".join(sorted(new))
         other = {path for path in set(content) & set(old_content) if content[path] != old_content[path]}
-        assert {path for path in other if not path.startswith(PACKAGES_OWN)} - ACCOUNTS == set(), "another content"
+        other = {path for path in other if not path.startswith(PACKAGES_OWN)} - ACCOUNTS
+        assert not other, "has another content: " + " ".join(sorted(other))
         modes = {path for path in set(tree) & set(old_tree) if tree[path] != old_tree[path]}
-        assert {path for path in modes if not path.startswith(PACKAGES_OWN)} - ACCOUNTS == set(), "another mode"
+        modes = {path for path in modes if not path.startswith(PACKAGES_OWN)} - ACCOUNTS
+        assert not modes, "has another mode: " + " ".join(sorted(modes))
     assert stack.ssh("gone-13", "cat /etc/since.conf /srv/theirs/since") == "since\nsince\n"
 
 
