@@ -46,7 +46,7 @@ def refresh(path: Path, folder: Path = Path(), base: Path | None = None) -> None
     if there == set(made) and max(made.values()) < since and base.stat().st_mtime < since:
         return
     raw = yaml.safe_load(base.read_text())
-    text = HEAD.format(base=base) + yaml.safe_dump(with_logins(raw, found(folder), base, path), sort_keys=False)
+    text = HEAD.format(base=base) + yaml.safe_dump(with_logins(raw, found(folder, base), base, path), sort_keys=False)
     path.parent.mkdir(exist_ok=True)
     draft = path.with_suffix(".new")
     draft.write_text(text)
@@ -72,15 +72,15 @@ def with_logins(raw: dict[str, Any], machines: list[Found], base: Path, path: Pa
     return {**raw, "app": app, "ssh": {"user": user}, "hosts": hosts}
 
 
-def found(folder: Path = Path()) -> list[Found]:
-    """The machines that run, by `vagrant ssh-config`. Raises InventoryError when there is none, or no Vagrant."""
-    config = paramiko.SSHConfig.from_file(io.StringIO(_vagrant(folder, "ssh-config")))
+def found(folder: Path = Path(), base: Path | None = None) -> list[Found]:
+    """The machines that run, by `vagrant ssh-config`; ``base`` is what the Vagrantfile reads, as in ``refresh``. Raises InventoryError when there is none, or no Vagrant."""
+    config = paramiko.SSHConfig.from_file(io.StringIO(_vagrant(folder, base, "ssh-config")))
     machines = []
     for name in sorted(config.get_hostnames() - {"*"}, key=str):
         login = config.lookup(name)
         address = login.get("hostname", name)
         if address.startswith("127."):
-            address = _own_address(folder, name)
+            address = _own_address(folder, base, name)
         key = next(iter(login.get("identityfile", [])), None)
         machines.append(Found(name, address, user=login.get("user"), key=key and key.strip('"')))
     if not machines:
@@ -88,9 +88,9 @@ def found(folder: Path = Path()) -> list[Found]:
     return machines
 
 
-def _own_address(folder: Path, name: str) -> str:
+def _own_address(folder: Path, base: Path | None, name: str) -> str:
     """VirtualBox shows a forwarded port of this machine: Roadbed needs an address that all hosts reach."""
-    said = _vagrant(folder, "ssh", name, "-c", "hostname -I").split()
+    said = _vagrant(folder, base, "ssh", name, "-c", "hostname -I").split()
     mine = [word for word in said if not word.startswith(NAT) and ":" not in word]
     if not mine:
         raise InventoryError(
@@ -100,12 +100,19 @@ def _own_address(folder: Path, name: str) -> str:
     return mine[0]
 
 
-def _vagrant(folder: Path, *words: str) -> str:
+def _vagrant(folder: Path, base: Path | None, *words: str) -> str:
     if shutil.which("vagrant") is None:
         raise InventoryError("vagrant: is not installed. See https://developer.hashicorp.com/vagrant/install")
+    environment = {**os.environ, **({"ROADBED_INVENTORY": str(base.resolve())} if base else {})}
     try:
         done = subprocess.run(
-            ["vagrant", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS
+            ["vagrant", *words],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
         )
     except subprocess.TimeoutExpired:
         raise InventoryError(f"vagrant {words[0]}: no answer within {SECONDS} s") from None
