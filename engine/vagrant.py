@@ -73,7 +73,10 @@ def with_logins(raw: dict[str, Any], machines: list[Found], base: Path, path: Pa
 
 
 def found(folder: Path = Path(), base: Path | None = None) -> list[Found]:
-    """The machines that run, by `vagrant ssh-config`; ``base`` is what the Vagrantfile reads, as in ``refresh``. Raises InventoryError when there is none, or no Vagrant."""
+    """The machines that run, by `vagrant ssh-config`; ``base`` is what the Vagrantfile reads, as in ``refresh``.
+
+    Raises InventoryError when there is none, or no Vagrant.
+    """
     config = paramiko.SSHConfig.from_file(io.StringIO(_vagrant(folder, base, "ssh-config")))
     machines = []
     for name in sorted(config.get_hostnames() - {"*"}, key=str):
