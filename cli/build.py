@@ -115,9 +115,9 @@ def built(
             raise InventoryError(f"app/cdn/purge/secret: {name} has no value. Set it: provision secrets set {name}")
         hidden[name] = secrets.get(name)
     check_source(stack, report.at_work, allow_vulnerable=allow_vulnerable)
-    tell_unreachable(stack, list(names))
     key = secrets.get_or_create(ACTION_KEY, new_action_key)
     builds = resolve_all(stack.node)
+    tell_unreachable(stack, list(names))
     began = time.monotonic()
     toolchain = fetch(builds, report.at_work)
     with _builder(stack, builds, report, password) as host:
@@ -130,10 +130,16 @@ def built(
 
 
 def tell_unreachable(stack: "Inventory", names: list[str]) -> None:
-    """Says which hosts take no connection now. Raises HostUnreachable, before anything is built, when none does."""
+    """Says which hosts take no connection now; nothing is sent to them.
+
+    Raises HostUnreachable, before anything is built, when none does, and InventoryError when a key file is missing.
+    """
+    from roadbed.engine.connect import key_file
     from roadbed.engine.errors import HostUnreachable
     from roadbed.engine.reach import unreachable
 
+    for name in names:
+        key_file(stack, name)
     found = unreachable(stack, names)
     lines = [f"{name}: {reason}" for name, reason in found.items()]
     if names and len(found) == len(names):

@@ -34,15 +34,37 @@ def bad(booted: Boot, tmp_path_factory: pytest.TempPathFactory) -> Stack:
 
 
 @pytest.fixture
-def deaf(tmp_path: Path) -> Iterator[Stack]:
-    """A stack whose host is a listening socket of this test: it must never see a connection."""
+def listener() -> Iterator[socket.socket]:
+    """A listening socket of this test: the host of the stacks below."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
-        stack = tiny_stack(tmp_path, [GHOST], ssh={"port": server.getsockname()[1]})
-        stack.write(hosts={GHOST.name: {"address": "127.0.0.1", "roles": ["web", "app"]}})
-        yield stack
-        with pytest.raises(BlockingIOError):
-            server.accept()
+        yield server
+
+
+@pytest.fixture
+def deaf(listener: socket.socket, tmp_path: Path) -> Iterator[Stack]:
+    """A stack whose host must never see a connection."""
+    yield listening_stack(listener, tmp_path)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+@pytest.fixture
+def probed(listener: socket.socket, tmp_path: Path) -> Iterator[Stack]:
+    """A stack whose host is asked before the build whether it takes a connection, and gets not a byte."""
+    yield listening_stack(listener, tmp_path)
+    connection, _ = listener.accept()
+    with connection:
+        connection.settimeout(5)
+        assert connection.recv(1) == b""
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+def listening_stack(listener: socket.socket, folder: Path) -> Stack:
+    stack = tiny_stack(folder, [GHOST], ssh={"port": listener.getsockname()[1]})
+    stack.write(hosts={GHOST.name: {"address": "127.0.0.1", "roles": ["web", "app"]}})
+    return stack
 
 
 def next_version(stack: Stack, version: str) -> None:
@@ -104,18 +126,18 @@ def test_key_file_that_is_missing(deaf: Stack) -> None:
     assert f"ssh/key: {deaf.path.parent}/keys/nobody does not exist. Name the private key file" in said
 
 
-def test_lock_file_that_does_not_fit(deaf: Stack) -> None:
+def test_lock_file_that_does_not_fit(probed: Stack) -> None:
     """npm prints a page of help after the reason; the reason is what the user must see."""
-    package = deaf.folder / "tiny/package.json"
+    package = probed.folder / "tiny/package.json"
     package.write_text(package.read_text().replace('"react":', '"server-only": "0.0.1",\n    "react":'))
-    said = deaf.provision("phase1", code=4).stderr
+    said = probed.provision("phase1", code=4).stderr
     assert "`npm ci` failed with exit code 1; no host was touched" in said
     assert "Missing: server-only@0.0.1 from lock file" in said
 
 
-def test_build_that_fails_shows_the_end_of_its_log(deaf: Stack) -> None:
-    (deaf.folder / "tiny/app/page.js").write_text("export default function Page() { return <h1>; }\n")
-    said = deaf.provision("phase1", code=4).stderr
+def test_build_that_fails_shows_the_end_of_its_log(probed: Stack) -> None:
+    (probed.folder / "tiny/app/page.js").write_text("export default function Page() { return <h1>; }\n")
+    said = probed.provision("phase1", code=4).stderr
     assert "app/source: `next build` failed with exit code 1; no host was touched" in said
     log = re.search(r"The end of (\S+build\.log):", said)
     assert log is not None
