@@ -172,12 +172,17 @@ def deploy(ctx: "Context") -> None:
     systemd.service(name="Start PgBouncer now and at boot", service="pgbouncer", running=True, enabled=True)
 
 
-def _pgdg(ctx: "Context") -> None:
-    """The PostgreSQL project's repository for PgBouncer alone; postgresql-common of the suite brings its key."""
-    if ctx.me.codename not in PGDG_SUITES:
+def refuse_unknown_suite(ctx: "Context") -> None:
+    """Raises ValueError when the PostgreSQL project's packages are wanted and there are none for this host."""
+    if ctx.inventory.pgbouncer.source == "pgdg" and ctx.me.codename not in PGDG_SUITES:
         raise ValueError(
             f"pgbouncer/source: pgdg has no packages for '{ctx.me.codename}'. Write distro: it brings a newer one"
         )
+
+
+def _pgdg(ctx: "Context") -> None:
+    """The PostgreSQL project's repository for PgBouncer alone; postgresql-common of the suite brings its key."""
+    refuse_unknown_suite(ctx)
     apt.packages(name="Install the key of the PostgreSQL project", packages=["postgresql-common"], no_recommends=True)
     for path in ("/etc/apt/preferences.d/roadbed-pgdg", "/etc/apt/sources.list.d/roadbed-pgdg.sources"):
         write_template("pgbouncer", path, ctx)

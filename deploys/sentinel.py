@@ -110,12 +110,17 @@ def _addresses(ctx: "Context") -> list[str]:
     return [ctx.inventory.hosts[host].inside for host in ctx.inventory.with_role("cache")]
 
 
+def refuse_old_redis(ctx: "Context") -> None:
+    """Raises ValueError when this host is one of a group and its Redis cannot be."""
+    if grouped(ctx) and redis_version(ctx) < SINCE:
+        raise ValueError(f"hosts/{ctx.name}: its Redis is older than 7.0. Use Debian 12, Ubuntu 24.04 or later")
+
+
 def join(ctx: "Context") -> None:
     """Before the instances start: what ``redis-start`` needs to tell a master from a replica."""
     if not grouped(ctx):
         return
-    if redis_version(ctx) < SINCE:
-        raise ValueError(f"hosts/{ctx.name}: its Redis is older than 7.0. Use Debian 12, Ubuntu 24.04 or later")
+    refuse_old_redis(ctx)
     paths = {"learnt": LEARNT, "written": SETTINGS, "run": "/run"}
     values = {**paths, "instances": INSTANCES, "addresses": _addresses(ctx)}
     write_template("redis", START, ctx, values=values, mode="755", validate="sh -n {file}", debts=(UNIT,))

@@ -10,9 +10,12 @@ def become_root(client: paramiko.SSHClient, name: str, user: str, password: str 
 
     Raises HostUnreachable when there is no way to become root.
     """
+    barred = f"{name}: {user} may not use sudo. Put '{user} ALL=(ALL) ALL' in /etc/sudoers.d/"
     code, said = _ask_sudo(client, "sudo -n true")
     if code == 0:
         return None
+    if _may_not(said):
+        raise HostUnreachable(barred)
     if code == 127:
         raise HostUnreachable(f"{name}: there is no sudo. Install it, or log in as root (ssh/user: root)")
     if password is None:
@@ -24,9 +27,14 @@ def become_root(client: paramiko.SSHClient, name: str, user: str, password: str 
     code, said = _ask_sudo(client, "sudo -k -S -p '' true", password)
     if code == 0:
         return password
-    if "sudoers" in said or "not allowed" in said:
-        raise HostUnreachable(f"{name}: {user} may not use sudo. Put '{user} ALL=(ALL) ALL' in /etc/sudoers.d/")
+    if _may_not(said):
+        raise HostUnreachable(barred)
     raise HostUnreachable(f"{name}: sudo did not accept the password of {user}. Type the one of {user} on this host")
+
+
+def _may_not(said: str) -> bool:
+    """Whether sudo refuses the user, whatever the password: in the words of sudo, or of sudo-rs (Ubuntu 26.04)."""
+    return "sudoers" in said or "not allowed" in said or "I'm afraid I can't do that" in said
 
 
 def _ask_sudo(client: paramiko.SSHClient, command: str, password: str | None = None) -> tuple[int, str]:

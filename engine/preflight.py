@@ -7,6 +7,7 @@ from typing import Literal
 
 from roadbed.deploys.app import SLOTS
 from roadbed.deploys.context import Context, HostFacts
+from roadbed.deploys.nginx import encodings
 from roadbed.deploys.sizing import RESERVED_MB
 
 from .session import Session
@@ -67,6 +68,7 @@ def check_host(session: Session, ctx: Context, *, adopt: bool = False) -> list[F
             _architecture(ctx.me),
             _init(dict(lines).get("init", "")),
             _memory(ctx),
+            *_nginx(ctx),
             *_disks([value for key, value in lines if key == "disk"]),
             _clock(float(dict(lines)["now"]) - result.at),
             *_ports(ctx, [value for key, value in lines if key == "listen"], adopt or dict(lines).get("ours") == "1"),
@@ -123,6 +125,17 @@ def _memory(ctx: Context) -> Row:
         return "memory", "ok", f"{have} MiB, less {RESERVED_MB} for the system: {ctx.sizing().explain()}"
     except ValueError as error:
         return "memory", "error", str(error)
+
+
+def _nginx(ctx: Context) -> Iterator[Row]:
+    """What the nginx of the host's own suite cannot do of what the inventory wants."""
+    if "web" in ctx.host.roles and ctx.inventory.nginx.brotli and "br" not in encodings(ctx):
+        yield (
+            "nginx",
+            "warning",
+            f"no Brotli: {ctx.me.os_id} {ctx.me.os_version} has no module for it. gzip does the work; "
+            "install a newer release of the system, or set nginx/brotli: false",
+        )
 
 
 def _disks(rows: list[str]) -> Iterator[Row]:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from roadbed.deploys import pgbouncer, postgres, redis, redis_users
+from roadbed.deploys import pgbouncer, postgres, redis, redis_users, sentinel
 from roadbed.deploys.context import ROADMAP, Context
 from roadbed.deploys.database import Endpoint, endpoint, parse
 from roadbed.deploys.peers import INSTANCES, PORTS, clients, networks_of
@@ -60,7 +60,7 @@ def sums(ctx: Context) -> Iterator[Row]:
     if "database" in roles and not inventory.postgres.external:
         yield _row("postgres", lambda: f"{postgres.version(ctx)}, database {postgres.database_name(ctx)}")
     if "pooler" in roles and has_database(ctx):
-        yield _row("pool", lambda: pgbouncer.pools(ctx).explain())
+        yield _row("pool", lambda: _pool(ctx))
         number = ".".join(str(part) for part in pgbouncer.version(ctx))
         note = prepared_note(ctx) if pooled(ctx) else ""
         yield (
@@ -83,9 +83,15 @@ def _row(what: str, words: Callable[[], str]) -> Row:
 
 
 def _redis(ctx: Context) -> str:
+    sentinel.refuse_old_redis(ctx)
     redis_users.app_user(ctx)
     sizes = {name: redis.memory_mb(ctx, name) for name in INSTANCES}
     return f"{sizes['cache']} MiB for the cache, {sizes['durable']} MiB durable, of {ctx.me.memory_mb} MiB"
+
+
+def _pool(ctx: Context) -> str:
+    pgbouncer.refuse_unknown_suite(ctx)
+    return pgbouncer.pools(ctx).explain()
 
 
 def _elsewhere(session: Session, ctx: Context) -> Iterator[Row]:

@@ -233,6 +233,33 @@ def test_wrong_sudo_password_is_tried_once(clerk: Stack) -> None:
     assert refusals(clerk) == before + 1
 
 
+@pytest.fixture
+def rusty(clerk: Stack) -> Iterator[Stack]:
+    """sudo is sudo-rs, as on Ubuntu 26.04: Debian has it as well, under another name."""
+    link = "apt-get -q -y install sudo-rs && ln -s /usr/lib/cargo/bin/sudo /usr/local/bin/sudo"
+    clerk.ssh(HOST.name, f"export DEBIAN_FRONTEND=noninteractive; {{ apt-get -q update && {link}; }} >/dev/null")
+    assert "sudo-rs" in clerk.ssh(HOST.name, "readlink -f $(which sudo); sudo --version")
+    yield clerk
+    clerk.ssh(HOST.name, "rm /usr/local/bin/sudo; apt-get -q -y purge sudo-rs >/dev/null")
+
+
+def test_sudo_rs_is_sudo_too(rusty: Stack) -> None:
+    with untouched(rusty, HOST.name):
+        code, said = typed(rusty, PASSWORD, "check", "-K")
+        assert code == 0, said
+        assert "clerk@192.168.60.121, root by sudo" in said
+        code, said = typed(rusty, "wrong", "check", "-K")
+        assert code == 3, said
+        assert "sudo did not accept the password of clerk" in said
+        assert "sudo of clerk wants a password" in rusty.provision("check", code=3).stdout
+    rusty.ssh(HOST.name, "gpasswd -q -d clerk sudo")
+    try:
+        code, said = typed(rusty, PASSWORD, "check", "-K")
+        assert "clerk may not use sudo" in said, said
+    finally:
+        rusty.ssh(HOST.name, "gpasswd -q -a clerk sudo")
+
+
 def test_unsupported_system(bad: Stack) -> None:
     fedora = "ID=fedora\\nVERSION_ID=44\\nPRETTY_NAME=Fedora\\n"
     bad.ssh(HOST.name, f"mv /etc/os-release /etc/os-release.kept; printf '{fedora}' > /etc/os-release")

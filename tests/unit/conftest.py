@@ -8,7 +8,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
+SYSTEMS = {
+    "bookworm": ("debian", "12"),
+    "trixie": ("debian", "13"),
+    "jammy": ("ubuntu", "22.04"),
+    "noble": ("ubuntu", "24.04"),
+    "resolute": ("ubuntu", "26.04"),
+}
+"""Codename -> ID and VERSION_ID of os-release(5)."""
 LONGEST = ("test_runtime.py", "test_package.py", "test_health.py")
 
 
@@ -33,6 +40,7 @@ def make_context() -> Callable[..., Any]:
         cpus: int = 2,
         memory_mb: int = 4096,
         codename: str = "trixie",
+        arch: str = "x86_64",
         **blocks: Any,
     ) -> Any:
         from roadbed.deploys.context import Context, HostFacts
@@ -41,10 +49,9 @@ def make_context() -> Callable[..., Any]:
         app = {"name": "shop", "source": ".", "domain": "shop.example.com", **blocks.pop("app", {})}
         hosts = blocks.pop("hosts", {"web-1": {"address": "192.0.2.10", "roles": ["web", "app"]}})
         inventory = Inventory.model_validate({"app": app, "hosts": hosts, **blocks})
-        version = {"bookworm": "12", "trixie": "13"}[codename]
+        system, version = SYSTEMS[codename]
         facts = {
-            host: HostFacts(host, "debian", version, codename, "x86_64", cpus, memory_mb, 252)
-            for host in inventory.hosts
+            host: HostFacts(host, system, version, codename, arch, cpus, memory_mb, 252) for host in inventory.hosts
         }
         secrets = {"DATABASE_URL": "postgres://secret"}
         return Context(inventory=inventory, phase=phase, name=name, facts=facts, secret=secrets.__getitem__)

@@ -99,7 +99,7 @@ def plain_templates() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("codename", ["bookworm", "trixie"])
+@pytest.mark.parametrize("codename", ["bookworm", "trixie", "jammy", "noble", "resolute"])
 @pytest.mark.parametrize(("component", "dest"), plain_templates(), ids=lambda value: value)
 def test_template_renders(make_context: Callable[..., Any], component: str, dest: str, codename: str) -> None:
     """Strictly: a name that does not exist is an error. Templates that need values are rendered by their own tests."""
