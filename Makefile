@@ -1,5 +1,5 @@
 # One-word doors. `make rehearse` and `make test` work on a bare Debian machine with python3, make and sudo or root.
-.PHONY: help setup rehearse test test-unit test-machines test-long test-faults test-mutations test-kill test-rollout test-vagrant lint bench bench-cache bench-rollout bench-deploy bench-upload build clean
+.PHONY: help setup rehearse test test-unit test-machines test-long test-faults test-mutations test-kill test-rollout test-vagrant lint bench bench-cache bench-rollout bench-deploy bench-upload build docs clean
 
 # Compiled modules are kept: without them each test worker and each `provision` of a test compiles a thousand anew.
 export PYTHONDONTWRITEBYTECODE =
@@ -78,6 +78,13 @@ bench-upload: ## What the release after a change of one page costs to send: byte
 build: ## Wheel and sdist in dist/.
 	@scripts/setup --unit
 	@.venv/bin/python -m build -q --outdir dist .
+
+docs: ## The documentation as a site in build/site: every link and anchor is checked, generated pages are up to date.
+	@scripts/setup --unit
+	@UV_PROJECT_ENVIRONMENT=.venv .venv/bin/uv sync -q --locked --inexact --group docs --python .venv/bin/python
+	@scripts/docs --check
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo "docs: build/site/index.html"
 
 clean: ## Remove what the doors above made, the local machines included.
 	@test ! -x .venv/bin/provision || .venv/bin/provision machines down --all

@@ -31,6 +31,7 @@ def write_html(
         topology=topology.svg(stack),
         timeline=timeline.svg(operations, list(stack.hosts)) if operations else "",
         phase=phase,
+        phases=_phases(phase, checks),
         checks=checks,
         timings=timings,
         changed=[item for item in operations or [] if item["status"] == "changed"],
@@ -38,3 +39,19 @@ def write_html(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def _phases(phase: str, checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each phase up to this one is for and adds, and how many of the checks of that hold."""
+    from roadbed.deploys.phases import PHASES, PURPOSES, component_name
+
+    rows: list[dict[str, Any]] = []
+    known: set[str] = set()
+    for name, parts in PHASES.items():
+        added = [part for part in map(component_name, parts) if part not in known]
+        known |= set(added)
+        mine = [check["passed"] for check in checks if check["component"] in added]
+        rows.append({"name": name, "purpose": PURPOSES[name], "adds": added, "holds": sum(mine), "checks": len(mine)})
+        if name == phase:
+            break
+    return rows

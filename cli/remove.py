@@ -24,6 +24,7 @@ KINDS = {
     "account": "accounts removed",
     "data": "data removed",
     "purged": "packages removed",
+    "started": "services of before started again",
 }
 
 

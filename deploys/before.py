@@ -3,7 +3,7 @@
 /var/lib/roadbed/before/
   files/<path>    the file, link or folder that Roadbed's first write to <path> replaced
   absent/<path>   an empty file: there was nothing at <path>
-  packages, accounts, units, folders, sysctl    as they were before the first run
+  packages, accounts, units, running, folders, sysctl    as they were before the first run
 """
 
 import shlex
@@ -69,6 +69,8 @@ def remember(settings: Mapping[str, str]) -> Generator[str, None, None]:
             *(keep(path) for path in SYSTEM_FILES),
             "getent passwd | cut -d: -f1 > accounts; getent group | cut -d: -f1 > groups",
             "systemctl list-unit-files --state=enabled --no-legend | awk '{print $1}' | sort > units",
+            "systemctl list-units --type=service --state=running --plain --no-legend "
+            "| awk '{print $1}' | sort > running",
             f"find {FOLDERS} -mindepth 1 -maxdepth 1 2>/dev/null | sort > folders || true",
             f"{{ {values}\ntrue; }} > sysctl",
             "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | sed -n 's/^ii *//p' | sort -u > .packages",

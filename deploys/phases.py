@@ -12,6 +12,13 @@ PHASES: dict[str, tuple[ModuleType, ...]] = {
 """phase3 has the components of phase2. What differs is who sends to whom: from there on every web host uses the
 instances of all app hosts (``Context.app_hosts``)."""
 
+PURPOSES = {
+    "phase1": "one well-tuned machine",
+    "phase2": "infrastructure that instances share",
+    "phase3": "many instances on many hosts",
+}
+"""What each phase is for, in a few words."""
+
 
 def component_name(component: ModuleType) -> str:
     """``roadbed.deploys.nginx`` -> ``nginx``: the one name a component has everywhere."""

@@ -38,7 +38,7 @@ def folders(app: AppSettings) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Removed:
-    """What a host was freed of: (kind, what) with unit, file, restored, folder, account, data, kept, package."""
+    """What a host was freed of: (kind, what) of unit, file, restored, started, folder, account, data, kept, package."""
 
     items: tuple[tuple[str, str], ...]
 

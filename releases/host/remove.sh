@@ -62,7 +62,13 @@ systemctl reset-failed 2>/dev/null
 [ -s "$before/sysctl" ] && sysctl -q -e -p "$before/sysctl" >/dev/null
 systemctl try-restart systemd-journald
 sshd -t && systemctl try-reload-or-restart ssh
-if was_there nginx packages && systemctl -q is-active nginx; then nginx -t -q && systemctl reload nginx; fi
+for unit in nginx redis-server redis-sentinel pgbouncer postgresql; do # with the settings of their owner again
+  if was_there $unit.service units && ! systemctl -q is-enabled $unit; then systemctl enable --quiet $unit; fi
+  if was_there $unit.service running; then
+    systemctl restart $unit || { echo "$unit.service ran before, and does not start" >&2; exit 1; }
+    echo "started $unit.service"
+  fi
+done
 
 # --- 3. Folders, accounts, packages. ---
 printf '%s\n' "$folders" | while read -r path; do

@@ -10,6 +10,8 @@ from roadbed.machines import nspawn
 from .conftest import PROVISION, make_stack, spec
 
 HOST = "rehearsed"
+ROOT = Path(__file__).resolve().parents[2]
+SECTIONS = ["Hosts", "Phases", "Time", "What each host did when", "Checks", "What the first run changed"]
 STAGES = ["create", "converge", "converge again", "verify", "destroy"]
 
 
@@ -44,6 +46,14 @@ def test_rehearse_ends_with_a_report_and_no_machine(tmp_path: Path) -> None:
     for check in data["checks"]:
         assert check["component"] in page
     assert HOST in page
+
+    look = [ROOT / "scripts/pictures", tmp_path / "out/rehearsal.html", tmp_path / "pictures"]
+    seen = json.loads(subprocess.run(look, capture_output=True, text=True, timeout=120, check=True).stdout)
+    for screen, found in seen.items():
+        assert (found["asked"], found["wrong"], found["overflow"]) == ([], [], 0), screen
+        assert found["headings"][1:] == SECTIONS
+        assert found["rows"] > len(data["checks"])
+        assert (tmp_path / f"pictures/report-{screen}.png").stat().st_size > 10_000
 
 
 def test_rehearse_of_an_unknown_phase_boots_nothing(tmp_path: Path) -> None:
