@@ -1,6 +1,7 @@
 """`provision build`: the release alone, for a machine that builds and another that deploys."""
 
 import os
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,9 +113,16 @@ def built(
     hidden = {name: secrets.get(name) for name in stack.app.secrets}
     if name := stack.app.cdn.purge.secret:
         if name not in secrets.names():
-            raise InventoryError(f"app/cdn/purge/secret: {name} has no value. Set it: provision secrets set {name}")
+            raise InventoryError(
+                f"app/cdn/purge/secret: {name} has no value. Set it: provision secrets set {name} -i {stack.name}"
+            )
         hidden[name] = secrets.get(name)
     check_source(stack, report.at_work, allow_vulnerable=allow_vulnerable)
+    if names and stack.build.host is None and sys.platform != "linux" and not stack.source.is_file():
+        raise InventoryError(
+            f"build/host: is not set, and what this machine ({sys.platform}) builds does not run on Linux. Set it to a "
+            f"host with the role app: {stack.with_role('app')[0]}"
+        )
     key = secrets.get_or_create(ACTION_KEY, new_action_key)
     builds = resolve_all(stack.node)
     tell_unreachable(stack, list(names))

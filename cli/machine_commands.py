@@ -13,7 +13,10 @@ from .options import Json, Provider
 if TYPE_CHECKING:
     from roadbed.engine.inventory import Inventory as Stack
 
-app = typer.Typer(no_args_is_help=True, help="Local rehearsal machines: up, down, reset, list, ssh, cut, heal, slow.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Local rehearsal machines, of systemd-nspawn: up, down, reset, list, ssh, cut, heal, slow.",
+)
 Names = Annotated[
     list[str] | None,
     typer.Argument(help="Machine names. Default: all of the inventory.", autocompletion=completion.machines),

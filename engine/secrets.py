@@ -45,7 +45,8 @@ class Secrets:
             return self._values[name]
         except KeyError:
             raise InventoryError(
-                f"app/secrets: {name} has no value in {self.path}. Set it: provision secrets set {name}"
+                f"app/secrets: {name} has no value in {self.path}. "
+                f"Set it: provision secrets set {name} -i {self.path.name.removesuffix('.secrets.age')}"
             ) from None
 
     def get_or_create(self, name: str, make: Callable[[], str]) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,11 @@ def with_logins(raw: dict[str, Any], machines: list[Found], base: Path, path: Pa
     if not re.match(r"[a-z+]+://|[^/]+@", app["source"]):
         app["source"] = os.path.relpath(base.parent / app["source"], path.parent)
     user = next((machine.user for machine in machines), None) or "vagrant"
-    return {**raw, "app": app, "ssh": {"user": user}, "hosts": hosts}
+    build = raw.get("build") or {}
+    builder = next((name for name, host in hosts.items() if "app" in (host.get("roles") or ["app"])), None)
+    if sys.platform != "linux" and "host" not in build and builder:  # what a Mac builds does not run in the machines
+        build = {**build, "host": builder}
+    return {**raw, "app": app, "ssh": {"user": user}, "hosts": hosts, **({"build": build} if build else {})}
 
 
 def found(folder: Path = Path(), base: Path | None = None) -> list[Found]:

@@ -169,6 +169,11 @@ def test_inventory_of_vagrant_is_the_rehearsals_with_vagrants_keys(vagrant_folde
     assert (stack.ssh.user, stack.ssh.key, stack.app.source) == ("vagrant", None, "../shop")
 
 
+def test_on_a_mac_one_of_the_machines_builds(vagrant_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert load("vagrant").build.host == "app-1"
+
+
 def test_it_is_made_anew_with_the_machines(vagrant_folder: Path) -> None:
     load("vagrant")
     path, known = vagrant_folder / "inventories/vagrant.yml", vagrant_folder / "inventories/vagrant.known_hosts"
