@@ -57,7 +57,8 @@ def rollback(
 ) -> None:
     """Bring back the release that served before. One that never became healthy is never chosen.
 
-    A second rollback comes back to the release that the first one left; an ID goes further back. Nothing is built, and nothing is uploaded: hosts keep the last releases (app.keep). It passes the same gate.
+    A second rollback comes back to the release that the first one left; an ID goes further back. Nothing is built, and
+    nothing is uploaded: hosts keep the last releases (app.keep). It passes the same gate.
     """
     from .deploy import Wanted
     from .deploy import rollback as run
