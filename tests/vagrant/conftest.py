@@ -6,6 +6,7 @@ The ring is slow: without KVM the processor is emulated. `make test-vagrant` run
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -104,6 +105,14 @@ class Rehearsal:
         """A command as root on a machine; its output."""
         said = self.run("exec", host, "-i", self.played, "--json", "--", "sh", "-c", command, timeout=300).stdout
         return str(json.loads(said)["hosts"][host]["stdout"])
+
+    def feed(self, host: str, command: str, text: bytes) -> str:
+        """A command as root on a machine that reads ``text``; its output."""
+        data = yaml.safe_load(Path(self.played).read_text())
+        login = f"{data['ssh']['user']}@{data['hosts'][host]['address']}"
+        options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        words = ["ssh", "-i", data["hosts"][host]["key"], *options, login, f"sudo sh -c {shlex.quote(command)}"]
+        return subprocess.run(words, input=text, stdout=subprocess.PIPE, check=True, timeout=1800).stdout.decode()
 
 
 def rehearsal(folder: Path, environment: dict[str, str], name: str, hosts: dict[str, Any], **app: Any) -> Rehearsal:

@@ -85,6 +85,36 @@ def test_everything_comes_back_after_a_reboot(one: Rehearsal) -> None:
     one.run("verify", "phase1", "-i", one.played)
 
 
+INNER = """
+from roadbed.machines import cgroups, nspawn
+from roadbed.machines.model import MachineSpec
+import subprocess
+assert cgroups.layout().legacy == {}, "a kernel with cgroup v2 alone"
+nspawn.up([MachineSpec("inner", "192.168.62.11", "trixie", memory=256)])
+question = "systemctl is-system-running --wait; stat -fc %T /sys/fs/cgroup; grep -c . /proc/self/cgroup"
+subprocess.run([*nspawn.ssh_command("inner"), question])
+group = next(iter(cgroups.layout().groups("inner")))
+print((group / "memory.max").read_text().strip())
+print(nspawn.down(["inner"]), nspawn.listing())
+"""
+
+
+def test_nspawn_boots_a_machine_on_a_kernel_with_cgroup_v2_alone(one: Rehearsal) -> None:
+    """The nspawn provider inside the virtual machine: base image, boot, SSH, memory limit, and nothing left of it."""
+    one.sh(
+        "all-1",
+        "apt-get -q update && apt-get -q -y --no-install-recommends install python3 systemd-container mmdebstrap",
+    )
+    place = one.sh("all-1", "python3 -c 'import site; print(site.getsitepackages()[0])'").strip()
+    sources = ["src/roadbed/__init__.py", "src/roadbed/machines"]
+    archive = subprocess.run(
+        ["tar", "-czh", "--exclude=__pycache__", *sources], cwd=ROOT, capture_output=True, check=True
+    ).stdout
+    one.feed("all-1", f"mkdir -p {place} && tar -xz -C {place} --strip-components=1", archive)
+    said = one.feed("all-1", "python3 -u -", INNER.encode()).splitlines()
+    assert said[-5:] == ["running", "cgroup2fs", "1", str(256 * 2**20), "['inner'] []"]
+
+
 def test_phase3_on_three_machines(environment: dict[str, str], tmp_path: Path) -> None:
     """Create, converge, converge again with 0 changes, verify, report, destroy; Debian 12 and 13 mixed."""
     stack = rehearsal(tmp_path, environment, "three", THREE)
