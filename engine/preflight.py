@@ -80,13 +80,16 @@ def check_names(ctx: Context) -> Finding:
     """Whether the public name leads to a web host. A warning only: DNS may be switched last."""
     domain = ctx.inventory.app.domain
     addresses = {ctx.inventory.hosts[name].address for name in ctx.inventory.with_role("web")}
+    tls = ctx.inventory.nginx.tls
+    need = ". The authority issues no certificate before it leads to a web host" if tls.mode == "acme" else ""
     try:
         found = {str(info[4][0]) for info in socket.getaddrinfo(domain, 443, proto=socket.IPPROTO_TCP)}
     except OSError:
-        return Finding("dns", "dns", "warning", f"app/domain: {domain} does not resolve yet")
+        return Finding("dns", "dns", "warning", f"app/domain: {domain} does not resolve yet{need}")
     if found & addresses:
         return Finding("dns", "dns", "ok", f"{domain} leads to {', '.join(sorted(found & addresses))}")
-    return Finding("dns", "dns", "warning", f"app/domain: {domain} leads to {', '.join(sorted(found))}, no web host")
+    leads = f"app/domain: {domain} leads to {', '.join(sorted(found))}, no web host{need}"
+    return Finding("dns", "dns", "warning", leads)
 
 
 Row = tuple[str, Literal["ok", "warning", "error"], str]
