@@ -100,9 +100,9 @@ def test_a_run_that_dies_with_the_door_shut_is_undone_by_the_timer(stack: Stack)
 
 def test_a_killed_change_is_undone_at_the_next_boot(stack: Stack) -> None:
     """A run that dies before the second login leaves nothing behind after a reboot."""
-    stack.write(firewall={"ssh_from": ["10.0.0.0/8"]})
+    stack.write(firewall={"ssh_from": ["192.168.0.0/16"]})
     _killed_at_the_second_login(stack)
-    assert "10.0.0.0/8" in stack.ssh(_name(stack), PASSES)
+    assert "192.168.0.0/16" in stack.ssh(_name(stack), PASSES)
     assert "firewall" in _unfinished(stack)
     before = stack.ssh(_name(stack), BOOT)
     stack.ssh(_name(stack), "systemctl reboot", check=False)
@@ -113,10 +113,10 @@ def test_a_killed_change_is_undone_at_the_next_boot(stack: Stack) -> None:
 
 def test_a_killed_change_is_finished_by_the_next_run(stack: Stack) -> None:
     """A run that begins before the timer ends takes the change up, confirms it and stops the timer."""
-    stack.write(firewall={"ssh_from": ["10.96.0.0/11"]})
+    stack.write(firewall={"ssh_from": ["192.168.56.0/21"]})
     _killed_at_the_second_login(stack)
     assert _converge(stack, "firewall") == {"failed": {}, "changed": 1}
-    assert "10.96.0.0/11" in stack.ssh(_name(stack), PASSES)
+    assert "192.168.56.0/21" in stack.ssh(_name(stack), PASSES)
     assert _unfinished(stack) == ""
     timers = stack.ssh(_name(stack), "systemctl list-units --all --plain --no-legend 'roadbed-revert-*.timer'")
     assert timers == ""
@@ -126,14 +126,14 @@ def test_a_flushed_table_comes_back(stack: Stack) -> None:
     """Rules that somebody removed by hand are loaded again by the next run."""
     stack.ssh(_name(stack), "nft flush ruleset")
     assert _converge(stack, "firewall") == {"failed": {}, "changed": 1}
-    assert "10.96.0.0/11" in stack.ssh(_name(stack), PASSES)
+    assert "192.168.56.0/21" in stack.ssh(_name(stack), PASSES)
 
 
 def test_nftables_service_leaves_our_table(stack: Stack) -> None:
     """Debian's nftables.service, which flushes everything, takes Roadbed's table back in."""
     for verb in ("restart", "reload", "stop"):
         stack.ssh(_name(stack), f"systemctl {verb} nftables.service")
-        assert "10.96.0.0/11" in stack.ssh(_name(stack), PASSES)
+        assert "192.168.56.0/21" in stack.ssh(_name(stack), PASSES)
 
 
 def _wait_for_a_boot_after(stack: Stack, boot_id: str) -> None:
