@@ -62,11 +62,10 @@ def releases(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _stack(ctx: typer.Context) -> "Stack | None":
-    from roadbed.engine.errors import RoadbedError
     from roadbed.engine.load import load
 
-    with suppress(RoadbedError, OSError):
-        return load(ctx.params.get("inventory"))
+    with suppress(Exception):  # whatever is wrong is told by the command, not in the middle of its line
+        return load(ctx.params.get("inventory"), fresh=False)
     return None
 
 

@@ -107,7 +107,7 @@ def write_rehearsal() -> None:
 
 
 def _host(machine: "Found", *, hint: bool) -> str:
-    lines = [f"  {machine.name}:\n", f"    address: {_plain(machine.address)}\n"]
+    lines = [f"  {_plain(machine.name)}:\n", f"    address: {_plain(machine.address)}\n"]
     if machine.private:
         lines.append(f"    private: {_plain(machine.private)}\n")
     elif hint:
@@ -115,7 +115,7 @@ def _host(machine: "Found", *, hint: bool) -> str:
     if machine.key:
         lines.append(f"    key: {_plain(machine.key)}\n")
     if machine.roles:
-        lines.append(f"    roles: [{', '.join(machine.roles)}]\n")
+        lines.append(f"    roles: [{', '.join(map(_plain, machine.roles))}]\n")
     return "".join(lines)
 
 

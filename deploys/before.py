@@ -3,7 +3,9 @@
 /var/lib/roadbed/before/
   files/<path>    the file, link or folder that Roadbed's first write to <path> replaced
   absent/<path>   an empty file: there was nothing at <path>
-  packages, accounts, units, running, folders, sysctl    as they were before the first run
+  packages, accounts, groups, units, active, folders, sysctl    as they were before the first run
+/var/log/roadbed-left/
+  packages, folders    what `provision remove` left here of Roadbed's, until it is told to take that too
 """
 
 import shlex
@@ -14,6 +16,7 @@ from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 
 BEFORE = "/var/lib/roadbed/before"
+LEFT = "/var/log/roadbed-left"
 WATCHED = ("/etc/", "/usr/")
 """Where files of Roadbed lie among those of others; its own folders go as a whole."""
 SYSTEM_FILES = (
@@ -69,11 +72,13 @@ def remember(settings: Mapping[str, str]) -> Generator[str, None, None]:
             *(keep(path) for path in SYSTEM_FILES),
             "getent passwd | cut -d: -f1 > accounts; getent group | cut -d: -f1 > groups",
             "systemctl list-unit-files --state=enabled --no-legend | awk '{print $1}' | sort > units",
-            "systemctl list-units --type=service --state=running --plain --no-legend "
-            "| awk '{print $1}' | sort > running",
-            f"find {FOLDERS} -mindepth 1 -maxdepth 1 2>/dev/null | sort > folders || true",
+            "systemctl list-units --type=service,timer --state=active --plain --no-legend "
+            "| awk '{print $1}' | sort > active",
+            f"theirs() {{ if [ -e {LEFT}/$1 ]; then grep -vxFf {LEFT}/$1 || true; else cat; fi; }}",
+            f"{{ find {FOLDERS} -mindepth 1 -maxdepth 1 2>/dev/null || true; }} | theirs folders | sort > folders",
             f"{{ {values}\ntrue; }} > sysctl",
-            "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | sed -n 's/^ii *//p' | sort -u > .packages",
-            "mv .packages packages)",  # last: only then all is written down
+            "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | sed -n 's/^ii *//p' | theirs packages "
+            "| sort -u > .packages",
+            f"mv .packages packages; rm -rf {LEFT})",  # last: only then all is written down
         ]
     )

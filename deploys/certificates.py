@@ -11,6 +11,7 @@ from pyinfra import context
 from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 
+from .before import keep
 from .files import PENDING
 from .model import Settings
 
@@ -108,6 +109,7 @@ def self_signed(names: tuple[str, ...], placeholder: bool = False) -> Generator[
         context.host.noop(f"{SITE} is valid")
         return
     alternative = shlex.quote("subjectAltName=" + ",".join(f"DNS:{name}" for name in names))
+    yield keep(SITE)
     yield (
         "umask 077 && d=$(mktemp -d) && trap 'rm -rf $d' EXIT && "
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 397 -subj /CN=self-signed "

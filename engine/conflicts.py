@@ -15,8 +15,10 @@ WAY = "Move it to another machine, or say --adopt: what is replaced is kept, and
 
 SCRIPT = """
 before=/var/lib/roadbed/before
+left=/var/log/roadbed-left
 theirs() {
   if [ -e $before/packages ]; then grep -qx "$1" $before/packages; return; fi
+  if grep -qsx "$1" $left/packages; then return 1; fi
   dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'
 }
 for package in nginx redis-server pgbouncer; do
@@ -25,7 +27,8 @@ done
 for site in /etc/nginx/sites-enabled/* /etc/nginx/conf.d/*.conf; do
   if [ -e "$site" ] && [ "${site##*/}" != default ]; then echo "site=$site"; fi
 done
-if [ ! -e $before/packages ] || grep -q '^postgresql-[0-9]' $before/packages; then
+if grep -qsx /etc/postgresql $left/folders; then :
+elif [ ! -e $before/packages ] || grep -q '^postgresql-[0-9]' $before/packages; then
   for cluster in /etc/postgresql/*/*; do if [ -d "$cluster" ]; then echo "cluster=$cluster"; fi; done
 fi
 if [ -e $before/packages ]; then known=$(cat $before/accounts); else known=$(cut -d: -f1 /etc/passwd); fi
@@ -33,7 +36,8 @@ for name in $known; do if [ "$name" = "$app" ]; then echo "account=$name"; fi; d
 if [ -e "/srv/$app" ] && { [ ! -e $before/packages ] || grep -qx "/srv/$app" $before/folders; }; then
   echo "folder=/srv/$app"
 fi
-for other in ufw firewalld; do if systemctl -q is-active $other; then echo "firewall=$other"; fi; done
+if grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf; then echo "firewall=ufw"; fi
+if systemctl -q is-active firewalld; then echo "firewall=firewalld"; fi
 true
 """
 

@@ -32,8 +32,10 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def find(name: str | None) -> Path:
+def find(name: str | None, *, fresh: bool = True) -> Path:
     """The file of an inventory: a path, a name in inventories/, or, without a name, the only one there is.
+
+    ``fresh``: that of Vagrant's machines is written anew when they are newer, which asks Vagrant.
 
     Raises InventoryError, naming the inventories that exist.
     """
@@ -44,7 +46,7 @@ def find(name: str | None) -> Path:
         raise InventoryError(f"--inventory: which one? {_found()}")
     is_path = "/" in name or name.endswith((".yml", ".yaml"))
     path = Path(name) if is_path else FOLDER / f"{name}.yml"
-    if name == VAGRANT:
+    if fresh and name == VAGRANT:
         from .vagrant import refresh
 
         refresh(path)
@@ -53,9 +55,9 @@ def find(name: str | None) -> Path:
     return path
 
 
-def load(name: str | None) -> Inventory:
-    """Reads an inventory by name or path. Raises InventoryError with every mistake in it."""
-    path = find(name)
+def load(name: str | None, *, fresh: bool = True) -> Inventory:
+    """Reads an inventory by name or path; ``fresh`` as in ``find``. Raises InventoryError with every mistake in it."""
+    path = find(name, fresh=fresh)
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:

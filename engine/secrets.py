@@ -33,7 +33,7 @@ class Secrets:
     such as `maintenance`, works without the identity. All but ``__init__`` raise InventoryError without it."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.resolve() if path.is_symlink() else path  # of an inventory that is played by other machines
 
     @cached_property
     def _values(self) -> dict[str, str]:

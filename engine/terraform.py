@@ -45,6 +45,9 @@ def _machine(name: str, item: Any) -> Found:
         raise InventoryError(f"{where}: has no address. Write: {EXAMPLE}")
     if unknown := set(item) - KEYS:
         raise InventoryError(f"{where}/{min(unknown)}: unknown key. Keys: {', '.join(sorted(KEYS))}")
+    for key in ("private", "user"):
+        if not isinstance(item.get(key), str | None):
+            raise InventoryError(f"{where}/{key}: must be a text. Write: {EXAMPLE}")
     roles = item.get("roles") or []
     if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
         raise InventoryError(f"{where}/roles: must be a list of names")

@@ -5,10 +5,8 @@
 
 import io
 import os
-import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import yaml
 from .errors import InventoryError
 from .found import Found
 from .hostkeys import KnownHosts
+from .played import with_logins
 
 MARK = "# Generated from `vagrant ssh-config`"
 HEAD = f"""{MARK} and {{base}}. It is made anew when the machines are.
@@ -43,10 +42,10 @@ def refresh(path: Path, folder: Path = Path(), base: Path | None = None) -> None
     if not made:
         raise InventoryError(f"{path}: Vagrant has no machine here. Make them: vagrant up")
     base = base or Path(os.environ.get("ROADBED_INVENTORY") or "inventories/rehearsal.yml")
+    raw, changed = _base(path, base)
     there = set(yaml.safe_load(path.read_text())["hosts"]) if path.exists() else set()
-    if there == set(made) and max(made.values()) < since and base.stat().st_mtime < since:
+    if there == set(made) and max(made.values()) < since and changed < since:
         return
-    raw = yaml.safe_load(base.read_text())
     text = HEAD.format(base=base) + yaml.safe_dump(with_logins(raw, found(folder, base), base, path), sort_keys=False)
     path.parent.mkdir(exist_ok=True)
     draft = path.with_suffix(".new")
@@ -58,23 +57,20 @@ def refresh(path: Path, folder: Path = Path(), base: Path | None = None) -> None
             known.forget(host["address"])
 
 
-def with_logins(raw: dict[str, Any], machines: list[Found], base: Path, path: Path) -> dict[str, Any]:
-    """The inventory ``raw`` of ``base`` for ``path``: with the hosts that run, and Vagrant's user and keys."""
-    by_name = {machine.name: machine for machine in machines}
-    if unknown := by_name.keys() - raw["hosts"]:
+def _base(path: Path, base: Path) -> tuple[dict[str, Any], float]:
+    """The inventory that the Vagrantfile reads, and when it was changed."""
+    try:
+        raw, changed = yaml.safe_load(base.read_text()), base.stat().st_mtime
+    except OSError:
         raise InventoryError(
-            f"{path}: Vagrant's machine {min(unknown)} is not in {base}. Hosts: {', '.join(raw['hosts'])}"
-        )
-    hosts = {name: {**host, "key": by_name[name].key} for name, host in raw["hosts"].items() if name in by_name}
-    app = dict(raw["app"])
-    if not re.match(r"[a-z+]+://|[^/]+@", app["source"]):
-        app["source"] = os.path.relpath(base.parent / app["source"], path.parent)
-    user = next((machine.user for machine in machines), None) or "vagrant"
-    build = raw.get("build") or {}
-    builder = next((name for name, host in hosts.items() if "app" in (host.get("roles") or ["app"])), None)
-    if sys.platform != "linux" and "host" not in build and builder:  # what a Mac builds does not run in the machines
-        build = {**build, "host": builder}
-    return {**raw, "app": app, "ssh": {"user": user}, "hosts": hosts, **({"build": build} if build else {})}
+            f"{path}: is made of {base}, which is not there. Name the inventory that your Vagrantfile reads in "
+            "ROADBED_INVENTORY, or write one of the machines that run: provision init NAME --from-vagrant"
+        ) from None
+    except yaml.YAMLError as error:
+        raise InventoryError(f"{base}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not (isinstance(raw, dict) and isinstance(raw.get("app"), dict) and isinstance(raw.get("hosts"), dict)):
+        raise InventoryError(f"{base}: is no inventory: it needs app and hosts. provision inventory show tells more")
+    return raw, changed
 
 
 def found(folder: Path = Path(), base: Path | None = None) -> list[Found]:

@@ -3,6 +3,7 @@
 Vagrant gets a folder of its own for each inventory; what it knows of its machines is in there.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -26,9 +27,10 @@ def preflight() -> list[str]:
 
 
 def folder_of(inventory: Path) -> Path:
-    """Where Vagrant works for an inventory: ~/.local/state/roadbed/vagrant/<name>."""
+    """Where Vagrant works for an inventory: ~/.local/state/roadbed/vagrant/<name>-<checksum of its path>."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-    return state / "roadbed/vagrant" / inventory.stem
+    checksum = hashlib.sha256(str(inventory.resolve()).encode()).hexdigest()[:8]
+    return state / "roadbed/vagrant" / f"{inventory.stem}-{checksum}"
 
 
 def up(inventory: Path, *, say: Say = print) -> Path:
@@ -44,6 +46,9 @@ def up(inventory: Path, *, say: Say = print) -> Path:
     _vagrant(inventory, say, "up")
     path = folder / f"{inventory.stem}.yml"
     refresh(path, folder, inventory.resolve())
+    secrets = path.with_suffix(".secrets.age")
+    if not secrets.is_symlink():  # the same as with other machines
+        secrets.symlink_to(inventory.resolve().with_suffix(".secrets.age"))
     return path
 
 

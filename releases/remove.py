@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from roadbed.deploys import base, postgres
 from roadbed.deploys.app import AppSettings
 from roadbed.engine.errors import OperationFailed
 from roadbed.engine.session import Session
@@ -12,6 +13,15 @@ SECONDS = 600
 """Longest time for a host: apt-get purge takes most of it, and services that drain up to a minute each."""
 DATA = ("/var/lib/postgresql", "/etc/postgresql", "/var/lib/redis", "/var/backups/roadbed")
 """What belongs to the app's users: it goes only when that is asked for."""
+
+
+PACKAGES = (
+    *(*base.PACKAGES, "locales", "systemd-timesyncd", "nftables", "gpg", "nodejs", "libjemalloc2"),
+    *("nginx", "openssl", "libnginx-mod-http-brotli-filter", "certbot"),
+    *("redis-server", "redis-tools", "redis-sentinel", "pgbouncer", "postgresql-client", "postgresql-common"),
+    *(f"{kind}-{number}" for number in postgres.VERSIONS.values() for kind in ("postgresql", "postgresql-client")),
+)
+"""What Roadbed asks apt for, on any system. What these bring with them is known to apt."""
 
 
 def folders(app: AppSettings) -> tuple[str, ...]:
@@ -30,7 +40,6 @@ def folders(app: AppSettings) -> tuple[str, ...]:
         "/usr/local/lib/roadbed",
         "/usr/local/share/roadbed",
         "/etc/letsencrypt",
-        "/etc/nginx/tls",
         "/etc/nginx/roadbed.d",
         f"/etc/systemd/system/{app.name}.target.wants",
     )
@@ -56,6 +65,7 @@ def remove(session: Session, app: AppSettings, *, with_data: bool, purge: bool) 
         data_folders="\n".join(DATA),
         with_data="yes" if with_data else "no",
         purge="yes" if purge else "no",
+        packages="\n".join(PACKAGES),
     )
     result = session.run(f"(\n{text}\n)", timeout=SECONDS, check=False)
     if result.rc == 3:

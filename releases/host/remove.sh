@@ -1,24 +1,26 @@
 # Takes away what Roadbed put on this host; what its files replaced comes back. Says "<kind> <what>" for each.
-# Given: app, folders (one a line), data_folders (one a line), with_data, purge (yes or no).
+# Given: app, folders, data_folders, packages (one a line), with_data, purge (yes or no).
+export LC_ALL=C # for sort and comm
 before=/var/lib/roadbed/before
-if [ ! -e "$before/packages" ]; then
+left=/var/log/roadbed-left # what an earlier call left here: a second one takes only that
+if [ ! -e "$before/packages" ] && [ ! -e "$left/packages" ]; then
   echo "nothing of Roadbed is here, or it came before it kept what it replaced: no $before" >&2
   exit 3
 fi
 
-was_there() { grep -Fqx -- "$1" "$before/$2"; }
+was_there() { grep -Fqxs -- "$1" "$before/$2"; }
 
 # --- 1. What runs. ---
 own_units() { find "$before/absent/etc/systemd/system" -maxdepth 1 -type f 2>/dev/null | sed 's|.*/||'; }
 
-stop_unit() {
+units_like() { systemctl list-units --all --plain --no-legend "$1" | awk '{print $1}'; }
+
+stop_own() { # a unit that Roadbed wrote, or a template with all of its instances
   case $1 in
     *@.*) pattern="${1%%@.*}@*.${1##*.}" ;;
     *) pattern=$1 ;;
   esac
-  systemctl list-units --all --plain --no-legend "$pattern" | awk '{print $1}' | while read -r unit; do
-    systemctl stop "$unit" || exit 1
-  done || exit 1
+  for unit in $(units_like "$pattern"); do systemctl stop "$unit" || return 1; done
   case $1 in
     *@.*) find /etc/systemd/system -type l -path "*.wants/$pattern" -delete ;; # of instances, which are no unit files
     *) systemctl disable --quiet "$1" 2>/dev/null ;;
@@ -26,15 +28,27 @@ stop_unit() {
   echo "unit $1"
 }
 
-for unit in $(own_units | grep '\.timer$') $(own_units | grep -v '\.timer$'); do
-  stop_unit "$unit" || exit 1
-done
-for unit in nginx.service redis-server@.service redis-sentinel.service pgbouncer.service postgresql@.service \
-  postgresql.service certbot.timer; do
-  package=$(dpkg-query -S "/lib/systemd/system/$unit" "/usr/lib/systemd/system/$unit" 2>/dev/null | head -n 1)
-  package=${package%%:*}
-  [ -n "$package" ] && ! was_there "$package" packages && { stop_unit "$unit" || exit 1; }
-done
+stop_others() { # units of packages, unless they were active before
+  for unit in $(units_like "$1"); do
+    was_there "$unit" active && continue
+    systemctl stop "$unit" || return 1
+    was_there "$unit" units || systemctl disable --quiet "$unit" 2>/dev/null
+    echo "unit $unit"
+  done
+}
+
+if [ -e "$before/packages" ]; then
+  for unit in $(own_units | grep '\.timer$') $(own_units | grep -v '\.timer$'); do
+    stop_own "$unit" || exit 1
+  done
+  for pattern in nginx.service 'redis-server@*.service' redis-sentinel.service pgbouncer.service \
+    'postgresql@*.service' postgresql.service certbot.timer; do
+    stop_others "$pattern" || exit 1
+  done
+  for unit in redis-server@cache.service redis-server@durable.service; do # also where they do not run
+    was_there "$unit" active || systemctl disable --quiet "$unit" 2>/dev/null
+  done
+fi
 
 # --- 2. Files: those that were there before come back, the others go. ---
 own_folders() { # the folders above a file that nobody else has a part in
@@ -57,50 +71,95 @@ find "$before/files" ! -type d 2>/dev/null | sed "s|^$before/files||" | while re
   echo "restored $path"
 done || exit 1
 
-systemctl daemon-reload
-systemctl reset-failed 2>/dev/null
-[ -s "$before/sysctl" ] && sysctl -q -e -p "$before/sysctl" >/dev/null
-systemctl try-restart systemd-journald
-sshd -t && systemctl try-reload-or-restart ssh
-for unit in nginx redis-server redis-sentinel pgbouncer postgresql; do # with the settings of their owner again
-  if was_there $unit.service units && ! systemctl -q is-enabled $unit; then systemctl enable --quiet $unit; fi
-  if was_there $unit.service running; then
-    systemctl restart $unit || { echo "$unit.service ran before, and does not start" >&2; exit 1; }
-    echo "started $unit.service"
-  fi
-done
+if [ -e "$before/packages" ]; then
+  systemctl daemon-reload
+  systemctl reset-failed 2>/dev/null
+  [ -s "$before/sysctl" ] && sysctl -q -e -p "$before/sysctl" >/dev/null
+  systemctl try-restart systemd-journald
+  sshd -t && systemctl try-reload-or-restart ssh
+  for name in nginx redis-server redis-sentinel pgbouncer; do
+    if was_there $name.service units && ! systemctl -q is-enabled $name; then systemctl enable --quiet $name; fi
+  done
+  # With the settings of their owner again.
+  grep -xE '(nginx|redis-server|redis-sentinel|pgbouncer|postgresql@.*)\.service' "$before/active" | while read -r unit; do
+    systemctl restart "$unit" || { echo "$unit ran before, and does not start: journalctl -u $unit" >&2; exit 1; }
+    echo "started $unit"
+  done || exit 1
+fi
 
-# --- 3. Folders, accounts, packages. ---
+# --- 3. Folders and accounts. ---
 printf '%s\n' "$folders" | while read -r path; do
-  if [ -n "$path" ] && [ -e "$path" ] && ! was_there "$path" folders; then
+  if [ -n "$path" ] && [ -e "$path" ] && [ -e "$before/packages" ] && ! was_there "$path" folders; then
     rm -rf --one-file-system -- "$path" || exit 1
     echo "folder $path"
   fi
 done || exit 1
-printf '%s\n' "$data_folders" | while read -r path; do
-  [ -n "$path" ] && [ -e "$path" ] && ! was_there "$path" folders || continue
+own_data() { # Roadbed's, and not somebody's who had a database here before
+  printf '%s\n' "$data_folders" | while read -r path; do
+    [ -n "$path" ] && [ -e "$path" ] || continue
+    if [ -e "$before/packages" ]; then was_there "$path" folders || echo "$path"
+    elif grep -Fqxs -- "$path" "$left/folders"; then echo "$path"; fi
+  done
+}
+kept=
+for path in $(own_data); do
   if [ "$with_data" = yes ]; then
     rm -rf --one-file-system -- "$path" || exit 1
     echo "data $path"
   else
+    kept="$kept$path
+"
     echo "kept $path"
   fi
-done || exit 1
-if getent passwd "$app" >/dev/null && ! was_there "$app" accounts; then
-  pkill -KILL -u "$app" 2>/dev/null
-  userdel "$app" || exit 1
-  echo "account $app"
+done
+if [ -e "$before/packages" ]; then
+  if getent passwd "$app" >/dev/null && ! was_there "$app" accounts; then
+    pkill -KILL -u "$app" 2>/dev/null
+    userdel "$app" || exit 1
+    echo "account $app"
+  fi
+  if getent group "$app" >/dev/null && ! was_there "$app" groups; then groupdel "$app"; fi
 fi
-if getent group "$app" >/dev/null && ! was_there "$app" groups; then groupdel "$app"; fi
-installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | sed -n 's/^ii *//p' | sort -u |
-  comm -13 "$before/packages" -)
-if [ "$purge" = yes ] && [ -n "$installed" ]; then
+
+# --- 4. Packages: those that Roadbed asked for, and what came with them and nobody else needs. ---
+installed() { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | sed -n 's/^ii *//p' | sort -u; }
+of_apt() { apt-get -s -q "$@" 2>/dev/null | sed -n 's/^\(Purg\|Remv\) \([^ :]*\).*/\2/p' | sort -u; }
+ours() { # of those that were not there before
+  printf '%s\n' "$packages" | sort -u > "$work/asked"
+  installed > "$work/installed"
+  if [ -e "$before/packages" ]; then
+    sort -u "$before/packages" | comm -13 - "$work/installed"
+  else
+    sort -u "$left/packages" | comm -12 - "$work/installed"
+  fi > "$work/new"
+  asked=$(comm -12 "$work/asked" "$work/new")
+  [ -n "$asked" ] || return 0
   # shellcheck disable=SC2086  # names of packages
-  DEBIAN_FRONTEND=noninteractive apt-get -q -y purge $installed </dev/null >/dev/null || exit 1
-  # shellcheck disable=SC2086
-  printf 'purged %s\n' $installed
-elif [ -n "$installed" ]; then
-  # shellcheck disable=SC2086
-  printf 'package %s\n' $installed
+  of_apt purge --autoremove $asked | comm -12 - "$work/new" | grep -v '^linux-'
+}
+work=$(mktemp -d) || exit 1
+ours > "$work/ours"
+if [ -n "$kept" ]; then grep -vE '^(postgresql|redis)' "$work/ours"; else cat "$work/ours"; fi > "$work/purge"
+if [ "$purge" = yes ] && [ -s "$work/purge" ]; then
+  # shellcheck disable=SC2046  # names of packages
+  others=$(of_apt purge $(cat "$work/purge") | comm -13 "$work/purge" - | tr '\n' ' ')
+  if [ -n "$others" ]; then
+    echo "packages: these need some of them, and nothing was purged: $others" >&2
+    rm -rf "$work"
+    exit 1
+  fi
+  # shellcheck disable=SC2046
+  DEBIAN_FRONTEND=noninteractive apt-get -q -y purge $(cat "$work/purge") </dev/null >/dev/null || exit 1
+  sed 's/^/purged /' "$work/purge"
+  installed | comm -12 "$work/ours" - > "$work/stay"
+else
+  cp "$work/ours" "$work/stay"
 fi
-rm -rf /run/roadbed /var/lib/roadbed
+sed 's/^/package /' "$work/stay"
+
+# --- 5. What is left of Roadbed's is written down, for a second call and for Roadbed itself if it comes back. ---
+rm -rf "$left"
+if [ -n "$kept" ] || [ -s "$work/stay" ]; then
+  mkdir -p "$left" && cp "$work/stay" "$left/packages" && printf '%s' "$kept" > "$left/folders" || exit 1
+fi
+rm -rf "$work" /run/roadbed /var/lib/roadbed

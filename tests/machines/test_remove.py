@@ -1,7 +1,6 @@
 """`provision remove`: what stays on machines that had every component, against their file trees of before."""
 
 import json
-import shlex
 from collections.abc import Callable
 
 import pytest
@@ -98,6 +97,19 @@ def of_packages(stack: Stack, host: str, found: set[str]) -> set[str]:
     return {line.partition(": ")[2] for line in said.splitlines()}
 
 
+def installed(stack: Stack, host: str) -> set[str]:
+    """The names of its packages."""
+    said = stack.ssh(host, "dpkg-query -W -f '${db:Status-Abbrev}${Package}\\n'").splitlines()
+    return {line.split()[1] for line in said if line.startswith("ii")}
+
+
+@pytest.fixture(scope="module")
+def packages(stack: Stack) -> dict[str, set[str]]:
+    """What was installed before the first run."""
+    return {host: installed(stack, host) for host in NAMES}
+
+
+@pytest.mark.usefixtures("packages")
 def test_without_a_yes_nothing_happens(stack: Stack) -> None:
     said = stack.provision("remove", code=6).stderr
     assert "--yes: is required without a terminal. This ends shop.example.test on gone-12, gone-13" in said
@@ -137,12 +149,54 @@ def test_nothing_of_it_runs(stack: Stack) -> None:
         assert stack.ssh(host, "systemctl is-enabled nginx; true").strip() in ("disabled", "")
 
 
-def test_again_it_finds_nothing(stack: Stack) -> None:
-    assert "nothing of Roadbed was there" in stack.provision("remove", "--yes").stderr
+def test_again_it_takes_only_what_it_left(stack: Stack) -> None:
+    for host, rows in removed(stack).items():
+        assert {row["kind"] for row in rows} == {"package"}, host
+    assert "packages that stay (--purge removes them): " in stack.provision("remove", "--yes").stderr
+
+
+def removed(stack: Stack, *flags: str) -> dict[str, list[dict[str, str]]]:
+    """What each host was freed of."""
+    done = json.loads(stack.provision("remove", "--yes", "--json", *flags).stdout)
+    assert done["failed"] == {}
+    hosts: dict[str, list[dict[str, str]]] = done["hosts"]
+    return hosts
+
+
+def of(rows: list[dict[str, str]], kind: str) -> set[str]:
+    return {row["what"] for row in rows if row["kind"] == kind}
 
 
 def test_the_machines_can_come_back(stack: Stack) -> None:
-    stack.converge(phase="phase1")
+    """What was left of Roadbed's is not taken for their owner's."""
+    assert "error" not in {
+        finding["level"] for finding in json.loads(stack.provision("check", "phase3", "--json").stdout)
+    }
+    stack.converge(phase="phase3")
     assert "Edition one" in page(stack, "gone-13")
-    listing = shlex.quote("/var/lib/roadbed/before/packages")
-    assert "nginx\n" in stack.ssh("gone-13", f"cat {listing}")  # packages of then are there before this time
+    for host in NAMES:
+        assert "nginx\n" not in stack.ssh(host, "cat /var/lib/roadbed/before/packages")
+        assert stack.ssh(host, "ls /var/log/roadbed-left 2>&1; true").startswith("ls: cannot access")
+
+
+def test_purged_without_the_data(stack: Stack) -> None:
+    """The packages that hold the data stay with it, and so does what their owner has installed since."""
+    stack.ssh("gone-13", "apt-get -q -y install tree >/dev/null")
+    hosts = removed(stack, "--purge")
+    assert {"nginx", "pgbouncer"} <= of(hosts["gone-12"], "purged")
+    assert {"postgresql-15", "redis-server"} <= of(hosts["gone-12"], "package")
+    assert {"/var/lib/postgresql", "/var/lib/redis"} <= of(hosts["gone-12"], "kept")
+    assert stack.ssh("gone-12", "cat /var/lib/postgresql/15/main/PG_VERSION; ls /var/lib/redis").split()[0] == "15"
+    assert "nginx" in of(hosts["gone-13"], "purged")
+    assert stack.ssh("gone-13", "which tree").strip() == "/usr/bin/tree"
+
+
+def test_with_the_data_all_of_it_goes(stack: Stack, packages: dict[str, set[str]]) -> None:
+    hosts = removed(stack, "--purge", "--with-data")
+    assert {"/var/lib/postgresql", "/var/lib/redis"} <= of(hosts["gone-12"], "data")
+    assert installed(stack, "gone-12") == packages["gone-12"]
+    assert installed(stack, "gone-13") == packages["gone-13"] | {"tree"}
+    assert (
+        stack.ssh("gone-12", "ls -d /var/lib/postgresql /var/lib/redis /var/log/roadbed-left 2>/dev/null; true") == ""
+    )
+    assert "nothing of Roadbed was there" in stack.provision("remove", "--yes").stderr

@@ -7,13 +7,16 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from roadbed.cli.scaffold import named
 from roadbed.engine import vagrant
 from roadbed.engine.errors import InventoryError
 from roadbed.engine.found import Found, spread
 from roadbed.engine.load import load
+from roadbed.engine.played import with_logins
 from roadbed.engine.terraform import hosts_of
+from roadbed.machines.vagrant import folder_of
 
 from .test_cli import provision
 
@@ -187,6 +190,35 @@ def test_it_is_made_anew_with_the_machines(vagrant_folder: Path) -> None:
     load("vagrant")
     assert path.stat().st_mtime_ns != before
     assert known.read_text() == f"192.168.56.12 {key}\n"
+
+
+def test_files_are_found_from_where_it_is_written(tmp_path: Path) -> None:
+    base, path = tmp_path / "stack/inventories/rehearsal.yml", tmp_path / "state/rehearsal.yml"
+    raw = yaml.safe_load(BASE) | {
+        "nginx": {"tls": {"authority": "tls/ca.pem"}, "maintenance": {"page": "/srv/away.html"}}
+    }
+    played = with_logins(raw, [Found("web-1", "192.168.56.11", key="k")], base, path)
+    assert played["nginx"]["tls"]["authority"] == "../stack/inventories/tls/ca.pem"
+    assert (path.parent / played["nginx"]["maintenance"]["page"]).resolve() == Path("/srv/away.html")
+    assert played["app"]["source"] == "../stack/shop"
+    assert raw["nginx"]["tls"]["authority"] == "tls/ca.pem"
+
+
+def test_without_the_inventory_that_it_is_made_of(vagrant_folder: Path) -> None:
+    base = vagrant_folder / "inventories/rehearsal.yml"
+    for text in ("hosts: [", "just text\n", "app: {}\n"):
+        base.write_text(text)
+        with pytest.raises(InventoryError, match=r"rehearsal\.yml: (not valid YAML|is no inventory)"):
+            load("vagrant")
+    base.unlink()
+    with pytest.raises(InventoryError, match=r"which is not there\. .* provision init NAME --from-vagrant"):
+        load("vagrant")
+
+
+def test_stacks_of_the_same_name_have_machines_of_their_own(tmp_path: Path) -> None:
+    one, other = (tmp_path / folder / "inventories/rehearsal.yml" for folder in ("a", "b"))
+    assert folder_of(one) != folder_of(other)
+    assert folder_of(one) == folder_of(one.parent / ".." / "inventories/rehearsal.yml")
 
 
 def test_one_that_somebody_wrote_is_left_alone(vagrant_folder: Path) -> None:

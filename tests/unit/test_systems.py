@@ -17,6 +17,7 @@ from roadbed.engine.become import become_root
 from roadbed.engine.errors import HostUnreachable
 from roadbed.engine.facts import SCRIPT, parse_facts
 from roadbed.engine.preflight_data import sums
+from roadbed.releases.remove import PACKAGES
 
 Make = Callable[..., Any]
 HERE = Path(__file__).parent / "systems"
@@ -80,6 +81,10 @@ def installed() -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Assign | ast.AugAssign) and ast.unparse(node).startswith("wanted"):
             names = [item for part in ast.walk(node.value) if isinstance(part, ast.List) for item in part.elts]
             yield from (("nginx.py", ast.literal_eval(item)) for item in names)
+
+
+def test_remove_knows_every_package() -> None:
+    assert {name for _, name in installed()} - set(PACKAGES) == set()
 
 
 def test_every_package_has_that_name_on_every_system() -> None:

@@ -99,7 +99,9 @@ class Rehearsal:
     @property
     def played(self) -> str:
         """The inventory with Vagrant's logins."""
-        return f"{self.environment['XDG_STATE_HOME']}/roadbed/vagrant/{self.path.stem}/{self.path.name}"
+        checksum = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]
+        folder = f"{self.environment['XDG_STATE_HOME']}/roadbed/vagrant/{self.path.stem}-{checksum}"
+        return f"{folder}/{self.path.name}"
 
     def sh(self, host: str, command: str) -> str:
         """A command as root on a machine; its output."""
