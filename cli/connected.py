@@ -135,16 +135,20 @@ def refuse_unfit(fleet: "Fleet", contexts: Mapping[str, "Context"], *, adopt: bo
     from roadbed.engine.preflight import check_host
     from roadbed.engine.preflight_data import sums
 
-    def ask(session: "Session", name: str) -> "list[Finding]":
+    def ask(session: "Session", name: str) -> "tuple[list[Finding], list[Finding]]":
         ctx = contexts[name]
-        return check_host(session, ctx, adopt=adopt) + check_conflicts(session, ctx, adopt=adopt)
+        return check_host(session, ctx, adopt=adopt), check_conflicts(session, ctx, adopt=adopt)
 
     answers = fleet.each(list(fleet.sessions), ask)
     for name, answer in answers.items():
         if isinstance(answer, RoadbedError):
             fleet.failures[name] = answer
             continue
-        rows = [(item.what, item.level, item.message) for item in answer]
+        found, conflicts = answer
+        for item in conflicts:
+            if item.level == "warning":
+                say(f"  ! {name}: {item.message}")
+        rows = [(item.what, item.level, item.message) for item in found + conflicts]
         rows += sums(contexts[name]) if contexts[name].reached("phase2") else []
         if reasons := [f"{name}: {what}: {message}" for what, level, message in rows if level == "error"]:
             fleet.failures[name] = OperationFailed("\n".join(reasons))

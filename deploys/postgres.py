@@ -1,18 +1,15 @@
 """Postgres: the distribution's PostgreSQL, a database with two users, and a nightly backup that can be restored."""
 
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
-from pyinfra import context
-from pyinfra.api.facts import FactBase
-from pyinfra.api.operation import operation
 from pyinfra.operations import apt, files, systemd
 
 from .files import DAEMON_RELOAD, settle, write_file, write_template
 from .memory import planned
 from .model import Settings
 from .peers import clients, listen_addresses, networks_of
+from .postgres_cluster import make_cluster, refuse_other_clusters
 from .postgres_roles import AS_POSTGRES, expected_roles, mend_roles, verifiers
 from .render import render
 
@@ -113,29 +110,6 @@ def access(ctx: "Context") -> list[tuple[str, str, str, str]]:
     return lines + [("hostssl", f"{app},{owner}", source, "scram-sha-256") for source in sources]
 
 
-class OtherClusters(FactBase[list[str]]):
-    """Major versions other than ``version`` of which this host has a PostgreSQL cluster."""
-
-    def command(self, version: str) -> str:
-        return f"ls -1 /etc/postgresql 2>/dev/null | grep -vx {version}; true"
-
-    default = list
-
-    def process(self, output: list[str]) -> list[str]:
-        return [line for line in output if line]
-
-
-@operation()
-def refuse_other_clusters(version: str) -> Generator[str, None, None]:
-    """Fails where a cluster of another version is: a new, empty one beside it would be taken for the data."""
-    if found := context.host.get_fact(OtherClusters, version=version):
-        yield (
-            f"echo 'postgres: this host has a cluster of PostgreSQL {', '.join(found)}, and its suite brings "
-            f"{version}. Move the data first: pg_upgradecluster {found[0]} main; pg_dropcluster {found[0]} main' >&2; "
-            "exit 1"
-        )
-
-
 def deploy(ctx: "Context") -> None:
     """Server, access rules, database with its users, backup."""
     if ctx.inventory.postgres.external:
@@ -150,6 +124,7 @@ def deploy(ctx: "Context") -> None:
         packages=[f"postgresql-{number}", f"postgresql-client-{number}"],
         no_recommends=True,
     )
+    make_cluster(name="Make the cluster if there is none", version=number)
     drop_in = "/etc/systemd/system/postgresql@.service.d/roadbed.conf"
     write_template("postgres", drop_in, ctx, debts=(DAEMON_RELOAD, "postgres-restart"))
     settle(name="Have systemd read its units", debt=DAEMON_RELOAD)

@@ -23,8 +23,13 @@ VALIDATE = (
     "{ sshd -t -f $c; r=$?; rm -f $c; [ $r -eq 0 ]; }"
 )
 """The new file in front of the whole configuration: sshd cannot check a part by itself."""
-RELOAD = "if systemctl -q is-active ssh.service; then systemctl reload ssh.service; fi"
-"""With socket activation (Ubuntu 22.10 and later) an inactive ssh.service reads its settings when it starts."""
+RELOAD = (
+    "if systemctl -q is-active ssh.socket; then systemctl try-restart ssh.service; "
+    "elif systemctl -q is-active ssh.service; then systemctl reload ssh.service; fi"
+)
+"""With socket activation (Ubuntu 22.10 and later) sshd does not survive a reload: it starts itself anew, and the port
+is systemd's by then. A restart gets the socket again, and sessions go on (KillMode=process). An inactive one reads its
+settings when it starts."""
 PROVE = (
     f"mkdir -p -m 755 /run/sshd; {EFFECTIVE} | grep -qx 'passwordauthentication no' || "
     "{ echo 'sshd does not use it. Put Include /etc/ssh/sshd_config.d/*.conf at the top of /etc/ssh/sshd_config, "

@@ -76,7 +76,8 @@ if [ -e "$before/packages" ]; then
   systemctl reset-failed 2>/dev/null
   [ -s "$before/sysctl" ] && sysctl -q -e -p "$before/sysctl" >/dev/null
   systemctl try-restart systemd-journald
-  sshd -t && systemctl try-reload-or-restart ssh
+  if systemctl -q is-active ssh.socket; then sshd -t && systemctl try-restart ssh # deploys/sshd.py says why
+  else sshd -t && systemctl try-reload-or-restart ssh; fi
   for name in nginx redis-server redis-sentinel pgbouncer; do
     if was_there $name.service units && ! systemctl -q is-enabled $name; then systemctl enable --quiet $name; fi
   done
@@ -121,10 +122,10 @@ if [ -e "$before/packages" ]; then
   if getent group "$app" >/dev/null && ! was_there "$app" groups; then groupdel "$app"; fi
 fi
 
-# --- 4. Packages: those that Roadbed asked for, and what came with them and nobody else needs. ---
+# --- 4. Packages: those that Roadbed asked for, and what came with them, as far as no other package needs them. ---
 installed() { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | sed -n 's/^ii *//p' | sort -u; }
 of_apt() { apt-get -s -q "$@" 2>/dev/null | sed -n 's/^\(Purg\|Remv\) \([^ :]*\).*/\2/p' | sort -u; }
-ours() { # of those that were not there before
+ours() { # of those that were not there before, when those of names like $1 stay
   printf '%s\n' "$packages" | sort -u > "$work/asked"
   installed > "$work/installed"
   if [ -e "$before/packages" ]; then
@@ -132,14 +133,20 @@ ours() { # of those that were not there before
   else
     sort -u "$left/packages" | comm -12 - "$work/installed"
   fi > "$work/new"
-  asked=$(comm -12 "$work/asked" "$work/new")
-  [ -n "$asked" ] || return 0
+  # apt says what it would remove if nobody had asked for them. Its notes on who did are a copy, and what packages say
+  # of themselves is left out: those of PostgreSQL and kernels would never be removed.
+  cat /var/lib/apt/extended_states > "$work/states" 2>/dev/null
+  printf '%s;\n' 'Dir::Etc::main "/dev/null"' "Dir::Etc::parts \"$work/none\"" \
+    "Dir::State::extended_states \"$work/states\"" 'APT::AutoRemove::RecommendsImportant "false"' \
+    'APT::AutoRemove::SuggestsImportant "false"' > "$work/apt.conf"
+  asked=$(comm -12 "$work/asked" "$work/new" | grep -vE "$1")
   # shellcheck disable=SC2086  # names of packages
-  of_apt purge --autoremove $asked | comm -12 - "$work/new" | grep -v '^linux-'
+  [ -z "$asked" ] || APT_CONFIG=$work/apt.conf apt-mark auto $asked >/dev/null || return 1
+  APT_CONFIG=$work/apt.conf of_apt autoremove --purge | comm -12 - "$work/new" | grep -v '^linux-'
 }
 work=$(mktemp -d) || exit 1
-ours > "$work/ours"
-if [ -n "$kept" ]; then grep -vE '^(postgresql|redis)' "$work/ours"; else cat "$work/ours"; fi > "$work/purge"
+ours '^$' > "$work/ours"
+if [ -n "$kept" ]; then ours '^(postgresql|redis)'; else cat "$work/ours"; fi > "$work/purge" # data goes with its package
 if [ "$purge" = yes ] && [ -s "$work/purge" ]; then
   # shellcheck disable=SC2046  # names of packages
   others=$(of_apt purge $(cat "$work/purge") | comm -13 "$work/purge" - | tr '\n' ' ')

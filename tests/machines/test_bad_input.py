@@ -251,7 +251,7 @@ def test_sudo_rs_is_sudo_too(rusty: Stack) -> None:
         code, said = typed(rusty, "wrong", "check", "-K")
         assert code == 3, said
         assert "sudo did not accept the password of clerk" in said
-        assert "sudo of clerk wants a password" in rusty.provision("check", code=3).stdout
+        assert "sudo of clerk wants a password" in rusty.provision("check", code=3).stderr
     rusty.ssh(HOST.name, "gpasswd -q -d clerk sudo")
     try:
         code, said = typed(rusty, PASSWORD, "check", "-K")

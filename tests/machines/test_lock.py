@@ -77,7 +77,7 @@ def test_second_is_told_who_since_when_and_what_and_changes_nothing(stack: Stack
             refused = bob.provision("phase1", "--json", code=6)
             print(f"\nrefused after {time.monotonic() - began:.1f} s")
             assert re.fullmatch(LOCKED, refused.stderr.strip().splitlines()[-1])
-            assert refused.stdout == ""
+            assert json.loads(refused.stdout)["exit_code"] == 6
             limited = bob.provision("phase1", "--limit", TWO.name, code=6).stderr
             assert re.search(r"lock-2: locked by anna@laptop", limited)
             bob.provision("phase1", "--dry-run")
