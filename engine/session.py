@@ -154,10 +154,21 @@ class Session:
         channel = self._open_channel()
         channel.settimeout(UPLOAD_SECONDS)
         with self._broken_is_unreachable():
-            channel.exec_command(f"{self._become.removeprefix('exec ')} -c {shlex.quote(command)}")
-            if self._sudo_password is not None:
-                channel.sendall(self._sudo_password.encode() + b"\n")
+            self._exec(channel, f"{self._become.removeprefix('exec ')} -c ", command)
         return channel
+
+    def _exec(self, channel: paramiko.Channel, become: str, command: str) -> None:
+        """Runs ``command`` by ``become``. What follows on standard input is for the command alone: sudo-rs reads on
+        after the password (0.2.5), so nothing is sent before the command says that it runs."""
+        if self._sudo_password is None:
+            channel.exec_command(f"{become}{shlex.quote(command)}")
+            return
+        mark = f"{self._secret} runs\n".encode()
+        channel.exec_command(f"{become}{shlex.quote(f'echo {self._secret} runs; {command}')}")
+        channel.sendall(self._sudo_password.encode() + b"\n")
+        said = b""
+        while len(said) < len(mark) and (piece := channel.recv(len(mark) - len(said))):
+            said += piece
 
     def close(self) -> None:
         """Ends the shell and the connection."""
@@ -179,9 +190,11 @@ class Session:
     def _shell(self) -> paramiko.Channel:
         if self._channel is None or self._channel.closed:
             channel = self._open_channel()
-            channel.exec_command(self._become)
-            if self._sudo_password is not None:
-                channel.sendall(self._sudo_password.encode() + b"\n")
+            if self._sudo_password is None:
+                channel.exec_command(self._become)
+            else:
+                channel.settimeout(UPLOAD_SECONDS)
+                self._exec(channel, f"{self._become} -c ", "exec sh")
             # The shell's own stderr goes to a private file in memory, so that one stream has both.
             channel.sendall(
                 (BEGIN + "e=$(mktemp /run/roadbed-err.XXXXXXXX) || exit; trap 'rm -f $e' EXIT HUP TERM\n").encode()
