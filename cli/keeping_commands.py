@@ -67,7 +67,13 @@ def remove(
     with_data: Annotated[
         bool, typer.Option("--with-data", help="Database, sessions and backups too. They cannot be brought back.")
     ] = False,
-    purge: Annotated[bool, typer.Option("--purge", help="Packages too, if they came after Roadbed did.")] = False,
+    purge: Annotated[
+        bool,
+        typer.Option(
+            "--purge",
+            help="Packages too, which Roadbed installed and nothing else needs; those with data only with --with-data.",
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
     ask_sudo_password: AskSudo = False,
