@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -98,6 +99,8 @@ def perform(verification: "Verification", modules: list[str], options: Iterable[
     folder = Path(modules[0]) if Path(modules[0]).is_dir() else Path(modules[0]).parent
     words = [*modules, "-q", "-c", "/dev/null", f"--rootdir={folder}", "-p", "no:cacheprovider"]
     words += ["--import-mode=importlib", "--tb=short", "--no-header", *options]
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # meant for the caller's own tests
+        os.environ.pop(name, None)
     chatter = io.StringIO()
     with contextlib.redirect_stdout(chatter):
         code = pytest.main(words, plugins=[verification])
