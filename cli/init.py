@@ -1,13 +1,15 @@
 """`provision init`: few questions, or flags; then an inventory that passes `check`."""
 
+import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from .scaffold import check_name, named, write_inventory, write_rehearsal
+from .scaffold import check_name, is_next, named, write_inventory, write_rehearsal
 from .style import console, say
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def run(name: str, wanted: Wanted) -> None:
     check_name(name)
     if sys.stdin.isatty() and console.is_terminal:
         wanted = ask(wanted, machines_known=bool(sources))
-    write_inventory(name, machines(wanted), wanted.domain, wanted.source or Path())
+    write_inventory(name, machines(wanted), wanted.domain, wanted.source)
 
 
 def ask(wanted: Wanted, *, machines_known: bool) -> Wanted:
@@ -52,13 +54,14 @@ def ask(wanted: Wanted, *, machines_known: bool) -> Wanted:
     if not machines_known:
         say("Which machines? user@address of each, as for ssh; an empty line ends the list.")
         hosts: list[str] = []
-        while answer := _prompt("  machine" if not hosts else "  one more", default=None if not hosts else ""):
+        while answer := _prompt("  machine" if not hosts else "  one more", _machine, "" if hosts else None):
             hosts.append(answer)
         wanted = replace(wanted, hosts=tuple(hosts))
     if not wanted.domain:
-        wanted = replace(wanted, domain=_prompt("Public host name, such as shop.example.com"))
+        wanted = replace(wanted, domain=_prompt("Public host name, such as shop.example.com", _domain))
     if not wanted.source:
-        wanted = replace(wanted, source=Path(_prompt("Folder of the Next.js project", default=".")).expanduser())
+        here = "." if is_next(Path()) else None
+        wanted = replace(wanted, source=Path(_prompt("Folder of the Next.js project", _folder, here)).expanduser())
     return wanted
 
 
@@ -77,5 +80,40 @@ def machines(wanted: Wanted) -> "list[Found]":
     return named(list(wanted.hosts))
 
 
-def _prompt(text: str, default: str | None = None) -> str:
-    return str(typer.prompt(text, default=default, show_default=bool(default), err=True)).strip()
+def _prompt(text: str, check: Callable[[str], None], default: str | None = None) -> str:
+    """Asks until the answer is one that ``check`` does not raise InventoryError for."""
+    from roadbed.engine.errors import InventoryError
+
+    while True:
+        answer = str(typer.prompt(text, default=default, show_default=bool(default), err=True)).strip()
+        try:
+            if answer:
+                check(answer)
+            return answer
+        except InventoryError as error:
+            say(f"  ! {str(error).splitlines()[-1].strip()}")
+
+
+def _machine(login: str) -> None:
+    user, _, address = login.rpartition("@")
+    _fits(user=user or "root", address=address)
+
+
+def _domain(name: str) -> None:
+    _fits(domain=name)
+
+
+def _folder(name: str) -> None:
+    from roadbed.engine.errors import InventoryError
+
+    if not is_next(Path(name).expanduser()):
+        raise InventoryError(f"{name} is not the folder of a Next.js project: no package.json there depends on next")
+
+
+def _fits(user: str = "root", address: str = "192.0.2.1", domain: str = "shop.example.com") -> None:
+    """Raises InventoryError for what an inventory would not accept."""
+    from roadbed.engine.load import parse
+
+    app = {"name": "shop", "source": ".", "domain": domain}
+    stack = {"app": app, "ssh": {"user": user}, "hosts": {"web-1": {"address": address}}}
+    parse(json.dumps(stack), Path("answer"))

@@ -35,12 +35,14 @@ Inventory = Annotated[
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """A MachinesError is an OperationFailed for the command line."""
-    from roadbed.engine.errors import OperationFailed
-    from roadbed.machines.model import MachinesError
+    """A MachinesError is an OperationFailed for the command line, or an InventoryError for a name that is not there."""
+    from roadbed.engine.errors import InventoryError, OperationFailed
+    from roadbed.machines.model import MachinesError, NoMachineError
 
     try:
         yield
+    except NoMachineError as error:
+        raise InventoryError(str(error)) from None
     except MachinesError as error:
         raise OperationFailed(str(error)) from None
 
@@ -127,13 +129,15 @@ def listing(as_json: Json = False) -> None:
 
     from roadbed.machines import nspawn
 
-    from .style import output
+    from .style import output, say
 
     with plain_errors():
         machines = nspawn.listing()
     if as_json:
         output(json.dumps([asdict(machine) for machine in machines], indent=1))
         return
+    if not machines:
+        say("There is no machine.")
     for machine in machines:
         output(f"{machine.name:<16} {machine.address:<16} {machine.suite:<10} {machine.state}")
 

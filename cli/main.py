@@ -16,6 +16,7 @@ from . import (
     release_commands,
     secret_commands,
 )
+from .help import WholeSentences
 from .options import (
     AllowVulnerable,
     AskSudo,
@@ -36,6 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    cls=WholeSentences,
     help="Bare Debian and Ubuntu machines to a production Next.js platform, staged, rehearsed and proven.",
     epilog="Exit codes: 0 done; 2 usage or inventory; 3 host unreachable; 4 operation failed; "
     "5 verification failed; 6 refused; 130 stopped with Ctrl-C.",
@@ -226,7 +228,8 @@ def main() -> None:
     except KeyboardInterrupt:
         _stopped()
     except SystemExit as ended:  # typer ends with this on Ctrl-C, without a word
-        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+        asked = isinstance(ended.__context__, typer.Abort)  # at a question
+        if asked or isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
             _stopped()
         raise
     except BrokenPipeError:

@@ -31,9 +31,19 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change;
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show unchanged operations too.")]
 
 
+def _provider(value: str) -> str:
+    if value not in (known := completion.providers("")):
+        raise typer.BadParameter(f"there is no {value}. Providers: {', '.join(known)}")
+    return value
+
+
 Provider = Annotated[
     str,
-    typer.Option(help="Who runs the machines: nspawn, vagrant, or auto.", autocompletion=completion.providers),
+    typer.Option(
+        help="Who runs the machines: nspawn, vagrant, or auto.",
+        autocompletion=completion.providers,
+        callback=_provider,
+    ),
 ]
 
 

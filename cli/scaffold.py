@@ -1,5 +1,6 @@
 """Write the first files of a stack. Nothing that exists is overwritten."""
 
+import json
 import os
 import re
 import shutil
@@ -40,7 +41,16 @@ hosts:
 PRIVATE = "    # private: 10.0.0.10 # the address that the other hosts use, if it is another one\n"
 
 
-def write_inventory(name: str, machines: "list[Found]", domain: str | None, source: Path) -> None:
+def is_next(folder: Path) -> bool:
+    """Whether a folder is a Next.js project, by the dependencies in its package.json."""
+    try:
+        package = json.loads((folder / "package.json").read_text())
+        return any("next" in (package.get(kind) or {}) for kind in ("dependencies", "devDependencies"))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+
+
+def write_inventory(name: str, machines: "list[Found]", domain: str | None, source: Path | None) -> None:
     """Writes ``inventories/<name>.yml``, valid or not at all.
 
     Raises Refused when it exists, InventoryError for what the inventory would not accept.
@@ -50,6 +60,9 @@ def write_inventory(name: str, machines: "list[Found]", domain: str | None, sour
         raise InventoryError("--host: is required. Write the login of the first machine: --host root@203.0.113.10")
     if not domain:
         raise InventoryError("--domain: is required. Write the public host name: --domain shop.example.com")
+    if source is None and not is_next(Path()):
+        raise InventoryError(f"--source: is required: {Path.cwd()} is no Next.js project. Name it: --source ../my-app")
+    source = source or Path()
     if not source.is_dir():
         raise InventoryError(f"--source: there is no folder {source}. Name the one with the Next.js project")
     if len(users := list(dict.fromkeys(machine.user or "root" for machine in machines))) > 1:
@@ -69,6 +82,8 @@ def write_inventory(name: str, machines: "list[Found]", domain: str | None, sour
     parse(text, path)
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
+    if not is_next(source):
+        say(f"  ! {source} is not a Next.js project yet: its package.json has no dependency next")
     phase = "phase1" if len(machines) == 1 else "phase3"
     say(f"{path} is written. Next: provision check {phase} -i {name}, then provision {phase} -i {name}")
 

@@ -1,11 +1,13 @@
 """`provision secrets`: encrypted values beside the inventory."""
 
+import re
 import sys
 from typing import Annotated
 
 import typer
 
 from .options import Inventory
+from .style import say
 
 app = typer.Typer(no_args_is_help=True, help="Encrypted values of a stack: list, set, remove.")
 
@@ -33,16 +35,27 @@ def set_secret(name: Annotated[str, typer.Argument(help="Such as DATABASE_URL.")
     from roadbed.engine.secrets import Secrets
 
     stack = load(inventory)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise InventoryError(
+            f"{name.partition('=')[0]!r}: is not a name. Use letters, digits and _; the value is asked for"
+        )
     value = typer.prompt(name, hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
     if not value:
         raise InventoryError(f"{name}: no value was given. Type one, or send one to standard input")
-    Secrets(stack.beside(".secrets.age")).set(name, value)
+    secrets = Secrets(stack.beside(".secrets.age"))
+    secrets.set(name, value)
+    say(f"{name} is set in {secrets.path}. The next phase or deploy brings it to the hosts")
 
 
 @app.command(epilog="Example:  provision secrets remove OLD_TOKEN -i prod")
 def remove(name: Annotated[str, typer.Argument(help="Name of the secret.")], inventory: Inventory = None) -> None:
     """Forget a secret."""
+    from roadbed.engine.errors import InventoryError
     from roadbed.engine.load import load
     from roadbed.engine.secrets import Secrets
 
-    Secrets(load(inventory).beside(".secrets.age")).remove(name)
+    secrets = Secrets(load(inventory).beside(".secrets.age"))
+    if name not in (names := secrets.names()):
+        raise InventoryError(f"{name}: is not in {secrets.path}. Names: {', '.join(names) or 'none'}")
+    secrets.remove(name)
+    say(f"{name} is forgotten")

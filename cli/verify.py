@@ -1,6 +1,7 @@
 """`provision verify`: the shipped checks, run by pytest on the hosts of any inventory."""
 
 import contextlib
+import difflib
 import io
 import json
 import os
@@ -50,7 +51,6 @@ def run(
     folder = Path(next(iter(checks.__path__)))
     modules = _modules(folder, only)
     secret = Secrets(stack.beside(".secrets.age")).get
-    builds = resolve_all(stack.node)
     started = time.monotonic()
     with Fleet(stack, sudo_password=sudo_password(ask_sudo_password)) as fleet:
         fleet.connect()
@@ -61,7 +61,9 @@ def run(
                 f"{stack.name}: no phase was brought to these hosts yet. Run provision phase1 -i {stack.name}, or "
                 f"name the phase to hold them against: provision verify phase1 -i {stack.name}"
             )
-        phase = phase or "phase1"
+        if not fleet.facts:
+            raise next(iter(fleet.failures.values()))
+        phase, builds = phase or "phase1", resolve_all(stack.node)
         manifest = live_manifest(fleet)
         driver = chosen_driver(stack.app.database.driver, manifest.get("database_driver"))
         contexts = {
@@ -116,7 +118,9 @@ def _modules(folder: Path, only: str | None) -> list[str]:
     there = sorted(path.stem.removeprefix("test_") for path in folder.glob("test_*.py"))
     names = [name.strip() for name in only.split(",") if name.strip()]
     if unknown := [name for name in names if name not in there] or ([] if names else [only]):
-        raise InventoryError(f"--only: there are no checks of '{unknown[0]}'. There are: {', '.join(there)}")
+        close = difflib.get_close_matches(unknown[0], there, n=1)
+        guess = f"Did you mean {close[0]}? " if close else ""
+        raise InventoryError(f"--only: there are no checks of '{unknown[0]}'. {guess}There are: {', '.join(there)}")
     return [str(folder / f"test_{name}.py") for name in names]
 
 

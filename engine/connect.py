@@ -61,7 +61,10 @@ def key_file(inventory: Inventory, host: str | None = None) -> Path | None:
         return None
     path = inventory.path.parent / key.expanduser()
     if not path.is_file():
-        raise InventoryError(f"{place}: {path} does not exist. Name the private key file, relative to the inventory")
+        way = "Name the private key file, relative to the inventory"
+        if path.parent.name == "machines":  # of the rehearsal
+            way = f"It comes with the rehearsal's machines: provision machines up -i {inventory.name}"
+        raise InventoryError(f"{place}: {path} does not exist. {way}")
     return path
 
 

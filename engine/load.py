@@ -118,6 +118,8 @@ def explain(detail: ErrorDetails, raw: Any) -> list[str]:
         return [f"{where}: '{value}' is not allowed. Write {context.get('expected')}"]
     if kind == "string_pattern_mismatch":
         return [f"{where}: '{value}' does not have the form {context.get('pattern')}"]
+    if kind == "too_short":
+        return [f"{where}: is empty. Write at least one"]
     return [f"{where}: {_lower(detail['msg'])}, not {_shown(value)}"]
 
 

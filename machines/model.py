@@ -17,6 +17,10 @@ class MachinesError(Exception):
     """A rehearsal machine cannot do what was asked; the text says why and what to do about it."""
 
 
+class NoMachineError(MachinesError):
+    """There is no machine of that name."""
+
+
 @dataclass(frozen=True)
 class MachineSpec:
     """A machine as the user wants it.

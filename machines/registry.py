@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from roadbed.machines.model import Machine, MachinesError, MachineSpec
+from roadbed.machines.model import Machine, MachinesError, MachineSpec, NoMachineError
 
 STATE = Path("/var/lib/roadbed-machines")
 REGISTRY = STATE / "registry"
@@ -87,7 +87,7 @@ def load(name: str) -> Record:
         data = json.loads((REGISTRY / f"{name}.json").read_text())
     except FileNotFoundError as error:
         known = ", ".join(names()) or "none"
-        raise MachinesError(f"{name}: no such machine; machines: {known}") from error
+        raise NoMachineError(f"{name}: no such machine; machines: {known}") from error
     return _record(data)
 
 

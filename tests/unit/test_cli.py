@@ -112,7 +112,7 @@ MISTAKES = [
     (["exec", "two", "-i", "good.yml", "--", "uptime"], "HOST: there is no host two. Hosts: one", 2),
     (["exec", "--role", "db", "-i", "good.yml", "--", "uptime"], "--role: 'db' is not a role. Roles: web, app", 2),
     (["ssh", "two", "-i", "good.yml", "--", "uptime"], "HOST: there is no host two. Hosts: one", 2),
-    (["secrets", "remove", "X", "-i", "good.yml"], "app/secrets: X has no value", 2),
+    (["secrets", "remove", "X", "-i", "good.yml"], "X: is not in good.secrets.age. Names: none", 2),
 ]
 
 
@@ -127,17 +127,24 @@ def test_a_mistake_has_a_message_and_an_exit_code(tmp_path: Path, words: list[st
     assert "Traceback" not in done.stderr
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder that `init` takes for a Next.js project."""
+    (tmp_path / "package.json").write_text('{"dependencies": {"next": "16.0.0"}}')
+    return tmp_path
+
+
 INIT = ["init", "prod", "--host", "admin@203.0.113.9", "--domain", "www.example.com"]
 
 
-def test_init_writes_an_inventory_that_loads_and_never_overwrites(tmp_path: Path) -> None:
-    done = provision(tmp_path, *INIT)
+def test_init_writes_an_inventory_that_loads_and_never_overwrites(project: Path) -> None:
+    done = provision(project, *INIT)
     assert done.returncode == 0, done.stderr
-    shown = provision(tmp_path, "inventory", "show", "-i", "prod")
+    shown = provision(project, "inventory", "show", "-i", "prod")
     assert shown.returncode == 0, shown.stderr
     assert "address: 203.0.113.9" in shown.stdout
     assert "source: ..\n" in shown.stdout
-    again = provision(tmp_path, *INIT)
+    again = provision(project, *INIT)
     assert again.returncode == 6
     assert "exists already" in again.stderr
 
@@ -152,8 +159,8 @@ def test_init_writes_an_inventory_that_loads_and_never_overwrites(tmp_path: Path
         ([*INIT, "--source", "nowhere"], "--source: there is no folder nowhere"),
     ],
 )
-def test_init_writes_nothing_that_would_be_refused(tmp_path: Path, words: list[str], message: str) -> None:
-    done = provision(tmp_path, *words)
+def test_init_writes_nothing_that_would_be_refused(project: Path, words: list[str], message: str) -> None:
+    done = provision(project, *words)
     assert done.returncode == 2
     assert message in done.stderr
-    assert not (tmp_path / "inventories").exists()
+    assert not (project / "inventories").exists()

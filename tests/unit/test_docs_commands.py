@@ -221,6 +221,7 @@ def furnish(folder: Path, wanted: list[list[str]]) -> None:
     """The folder of a stack `prod`, and of the rehearsal, without what these calls write themselves."""
     (folder / "inventories").mkdir()
     (folder / "shop").mkdir()
+    (folder / "package.json").write_text('{"dependencies": {"next": "16.0.0"}}')
     (folder / "inventories/prod.yml").write_text(STACK)
     shutil.copy(ROOT / "inventories/rehearsal.yml", folder / "inventories")
     if any(words[1:3] == ["secrets", "remove"] for words in wanted):

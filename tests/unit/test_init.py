@@ -23,6 +23,12 @@ from .test_cli import provision
 DATA = ("cache", "pooler", "database")
 
 
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path) -> None:
+    """The folder is that of a Next.js project."""
+    (tmp_path / "package.json").write_text('{"dependencies": {"next": "16.0.0"}}')
+
+
 @pytest.mark.parametrize(
     ("logins", "expected"),
     [
@@ -238,3 +244,15 @@ def test_without_machines(vagrant_folder: Path) -> None:
         file.unlink()
     with pytest.raises(InventoryError, match=r"Vagrant has no machine here\. Make them: vagrant up"):
         load("vagrant")
+
+
+def test_a_folder_that_is_no_project_has_to_be_named(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text('{"dependencies": {"express": "5.0.0"}}')
+    words = ("init", "prod", "--host", "root@192.0.2.1", "--domain", "shop.example.com")
+    done = provision(tmp_path, *words)
+    assert done.returncode == 2
+    assert f"--source: is required: {tmp_path} is no Next.js project. Name it: --source ../my-app" in done.stderr
+    (tmp_path / "soon").mkdir()
+    done = provision(tmp_path, *words, "--source", "soon")
+    assert done.returncode == 0
+    assert "soon is not a Next.js project yet" in done.stderr

@@ -105,7 +105,7 @@ class Rehearsal:
 
     def sh(self, host: str, command: str) -> str:
         """A command as root on a machine; its output."""
-        said = self.run("exec", host, "-i", self.played, "--json", "--", "sh", "-c", command, timeout=300).stdout
+        said = self.run("exec", host, "-i", self.played, "--json", "--", "sh", "-c", command, timeout=1800).stdout
         return str(json.loads(said)["hosts"][host]["stdout"])
 
     def feed(self, host: str, command: str, text: bytes) -> str:
