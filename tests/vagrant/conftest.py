@@ -44,10 +44,21 @@ def libvirt() -> Iterator[None]:
             assert daemon.poll() is None, (work / "log").read_text()
             assert time.monotonic() < until, (work / "log").read_text()
             time.sleep(0.5)
+        _clear()
         yield
     finally:
         os.killpg(daemon.pid, 15)
         daemon.wait(timeout=30)
+
+
+def _clear() -> None:
+    """Takes away what a session that was stopped has left in our own libvirtd: machines, and networks like the next."""
+    virsh = ["virsh", "-q", "-c", "qemu:///system"]
+    for kind, verbs in (("list", ("destroy", "undefine")), ("net-list", ("net-destroy", "net-undefine"))):
+        listed = subprocess.run([*virsh, kind, "--all", "--name"], capture_output=True, text=True, check=True).stdout
+        for name in listed.split():
+            for verb in verbs:
+                subprocess.run([*virsh, verb, name], capture_output=True, check=False)
 
 
 def _answers() -> bool:
