@@ -99,7 +99,9 @@ def connected(
         if phase is None and fleet.facts:
             phase = recorded(fleet.facts.values())
             if phase is None:
-                raise Refused(f"{stack.name}: no phase was brought to these hosts yet. Run provision phase1 first")
+                raise Refused(
+                    f"{stack.name}: no phase was brought to these hosts yet. Run provision phase1 -i {stack.name} first"
+                )
         elif phase is not None:
             refuse_downgrade(phase, fleet.facts, allowed=allow_downgrade)
         driver = chosen_driver(stack.app.database.driver, manifest.database_driver if manifest else None)

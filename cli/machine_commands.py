@@ -163,8 +163,11 @@ def cut(name: Name) -> None:
     """Unplug a machine's network cable."""
     from roadbed.machines import nspawn
 
+    from .style import say
+
     with plain_errors():
         nspawn.cut(name)
+    say(f"{name} is unplugged. Plug it in again: provision machines heal {name}")
 
 
 @app.command(epilog="Example:  provision machines heal app-1")
@@ -172,8 +175,11 @@ def heal(name: Name) -> None:
     """Plug it in again."""
     from roadbed.machines import nspawn
 
+    from .style import say
+
     with plain_errors():
         nspawn.heal(name)
+    say(f"{name} is plugged in")
 
 
 @app.command(epilog="Example:  provision machines slow app-1 25   (25 ms each way; 0: normal)")

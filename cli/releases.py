@@ -33,7 +33,8 @@ def run(inventory: str | None, *, as_json: bool = False, ask_sudo_password: bool
         output(json.dumps([one.as_json() for one in releases], indent=1))
     elif releases:
         console.print(_table(releases, all_hosts))
-        say(f"back: provision rollback -i {stack.name}")
+        if len(releases) > 1:
+            say(f"back: provision rollback -i {stack.name}")
     else:
         say(f"there is no release yet. The first: provision phase1 -i {stack.name}")
     if fleet.failures:

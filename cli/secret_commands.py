@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Inventory
+from .options import Inventory, Yes
 from .style import say
 
 app = typer.Typer(no_args_is_help=True, help="Encrypted values of a stack: list, set, remove.")
@@ -20,8 +20,16 @@ def listing(inventory: Inventory = None) -> None:
 
     from .style import output
 
-    for name in Secrets(load(inventory).beside(".secrets.age")).names():
+    names = Secrets(load(inventory).beside(".secrets.age")).names()
+    for name in names:
         output(name)
+    if own := [name for name in names if generated(name)]:
+        say(f"made by Roadbed: {', '.join(own)}")
+
+
+def generated(name: str) -> bool:
+    """Whether Roadbed makes the secret of this name by itself: passwords of services, and the action key."""
+    return name == "action_key" or (name.islower() and name.endswith("_password"))
 
 
 @app.command(
@@ -44,18 +52,26 @@ def set_secret(name: Annotated[str, typer.Argument(help="Such as DATABASE_URL.")
         raise InventoryError(f"{name}: no value was given. Type one, or send one to standard input")
     secrets = Secrets(stack.beside(".secrets.age"))
     secrets.set(name, value)
-    say(f"{name} is set in {secrets.path}. The next phase or deploy brings it to the hosts")
+    say(f"{name} is set in {secrets.path}")
+    if name in stack.app.secrets or name.islower():
+        say("The next phase or deploy brings it to the hosts")
+    else:
+        say(f"  ! The app does not get it: {name} is not in app.secrets of {stack.path}. Add it there")
 
 
 @app.command(epilog="Example:  provision secrets remove OLD_TOKEN -i prod")
-def remove(name: Annotated[str, typer.Argument(help="Name of the secret.")], inventory: Inventory = None) -> None:
-    """Forget a secret."""
-    from roadbed.engine.errors import InventoryError
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of the secret.")], inventory: Inventory = None, yes: Yes = False
+) -> None:
+    """Forget a secret. One that Roadbed has made by itself only with --yes."""
+    from roadbed.engine.errors import InventoryError, Refused
     from roadbed.engine.load import load
     from roadbed.engine.secrets import Secrets
 
     secrets = Secrets(load(inventory).beside(".secrets.age"))
     if name not in (names := secrets.names()):
         raise InventoryError(f"{name}: is not in {secrets.path}. Names: {', '.join(names) or 'none'}")
+    if generated(name) and not yes:
+        raise Refused(f"{name}: Roadbed has made it, and the next run makes another, for all hosts. If so, say --yes")
     secrets.remove(name)
     say(f"{name} is forgotten")

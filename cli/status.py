@@ -73,7 +73,9 @@ def table(stack: "Inventory", hosts: "Mapping[str, HostStatus]", failures: "Mapp
 
 
 def notes(stack: "Inventory", hosts: "Mapping[str, HostStatus]") -> Iterator[str]:
-    """Who works on the stack, and what is owed."""
+    """Who works on the stack, what does not run, and what is owed."""
+    from roadbed.releases.status import stopped
+
     holders = {name: status.holder for name, status in hosts.items() if status.holder}
     for told in dict.fromkeys(f"{holder.owner}: {holder.what}" for holder in holders.values()):
         names = [name for name, holder in holders.items() if f"{holder.owner}: {holder.what}" == told]
@@ -81,6 +83,8 @@ def notes(stack: "Inventory", hosts: "Mapping[str, HostStatus]") -> Iterator[str
     if hosts and not holders:
         yield "locked: no"
     for name, status in hosts.items():
+        for unit, _, state in (line.partition(" ") for line in stopped(stack.app, status) if not status.holder):
+            yield f"  ! {name}: {unit} does not run ({state}): {myself()} logs {name} --unit {unit} -i {stack.name}"
         if "maintenance" in status.state.flags:
             yield f"{name}: shows the maintenance page. `{myself()} maintenance off -i {stack.name}` ends that"
         if status.pending:

@@ -21,11 +21,13 @@ sends requests there."""
 
 @dataclass(frozen=True)
 class HostStatus:
-    """One host. ``pending`` are restarts that are owed, ``partial`` releases that were not uploaded to their end."""
+    """One host. ``pending`` are restarts that are owed, ``partial`` releases that were not uploaded to their end,
+    ``down`` services that start at boot and do not run, each with its state."""
 
     state: HostState = field(default_factory=HostState)
     pending: tuple[str, ...] = ()
     partial: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
     holder: Holder | None = None
     phase: str = ""
 
@@ -42,12 +44,18 @@ class Slot:
 
 def look(session: Session, app: AppSettings, phase: str) -> HostStatus:
     """Asks a host, changing nothing and taking no lock. Raises HostUnreachable."""
-    facts: dict[str, list[str]] = {"pending": [], "partial": []}
+    facts: dict[str, list[str]] = {"pending": [], "partial": [], "down": []}
     for line in session.run(script("left", root=app.root)).out.splitlines():
         word, _, value = line.partition(" ")
         facts[word].append(value)
     left = {name: tuple(values) for name, values in facts.items()}
     return HostStatus(inspect(session, app), holder=holder_on(session, app.name), phase=phase, **left)
+
+
+def stopped(app: AppSettings, status: HostStatus) -> list[str]:
+    """Services and instances of a host that should run and do not, each with its state."""
+    there = {instance: status.state.instances.get(instance, "inactive") for instance in sorted(status.state.enabled)}
+    return [*status.down, *(f"{app.name}@{name}.service {state}" for name, state in there.items() if state != "active")]
 
 
 def serving(stack: Inventory, hosts: Mapping[str, HostStatus]) -> dict[str, str]:
@@ -118,6 +126,7 @@ def as_json(stack: Inventory, hosts: Mapping[str, HostStatus], name: str) -> dic
         "slots": {slot.slot: {"release": slot.release, "use": slot.use} for slot in slots(stack, hosts, name)},
         "free_bytes": status.state.free_kb * 1024,
         "pending": list(status.pending),
+        "down": stopped(stack.app, status),
         "left": [what for host, what in leftovers(stack, hosts) if host == name],
         "lock": status.holder.as_json() if status.holder else None,
     }

@@ -62,6 +62,15 @@ def test_adopted_it_serves_the_app(stack: Stack) -> None:
     assert "0 changes" in again or "0 changed" in again
 
 
+def test_status_tells_what_does_not_run(stack: Stack) -> None:
+    assert "does not run" not in stack.provision("status").stderr
+    stack.ssh(HOST.name, "systemctl stop nginx redis-server@cache")
+    said = stack.provision("status").stderr
+    stack.ssh(HOST.name, "systemctl start nginx redis-server@cache")
+    for unit in ("nginx", "redis-server@cache"):
+        assert f"lived-in: {unit}.service does not run (inactive)" in said
+
+
 def test_sshd_behind_a_socket_is_hardened_and_answers(stack: Stack) -> None:
     assert stack.ssh(HOST.name, "systemctl is-active ssh.socket").strip() == "active"
     effective = stack.ssh(HOST.name, "sshd -T -C user=root,host=localhost,addr=127.0.0.1")

@@ -213,6 +213,19 @@ def test_all_is_well(stack: Any) -> None:
     assert as_json(stack, found, "web-1")["slot"] == "b"
 
 
+def test_what_should_run_and_does_not_is_told(stack: Any) -> None:
+    app = replace(APP, enabled=frozenset({"b-0", "b-1"}), instances={**APP.instances, "b-1": "failed"})
+    found = hosts(app=app, **{"data-1": {"down": ("redis-server@cache.service inactive",)}})
+    told = list(notes(stack, found))
+    assert (
+        "  ! app-1: shop@b-1.service does not run (failed): provision logs app-1 --unit shop@b-1.service -i prod"
+        in told
+    )
+    assert any(line.startswith("  ! data-1: redis-server@cache.service does not run (inactive)") for line in told)
+    assert as_json(stack, found, "data-1")["down"] == ["redis-server@cache.service inactive"]
+    assert [line for line in notes(stack, hosts()) if "does not run" in line] == []
+
+
 def test_release_that_is_kept_for_old_pages_is_no_leftover(stack: Any) -> None:
     web = replace(WEB, flags=WEB.flags | {f"old.{OLD}.c"})
     found = hosts(web, replace(APP, instances={**APP.instances, "c-0": "active"}))
