@@ -87,10 +87,11 @@ def confirm(stack: "Inventory", names: list[str], wanted: Wanted) -> None:
     if not (sys.stdin.isatty() and console.is_terminal):
         raise Refused(f"--yes: is required without a terminal. This ends {stack.app.domain} on {', '.join(names)}")
     say(f"This ends {stack.app.domain} on {', '.join(names)}.")
-    if asking := [name for name in stack.with_role("web") if name not in names]:
-        if gone := [name for name in stack.with_role("app") if name in names]:
-            say(f"{', '.join(asking)} would go on sending requests to {', '.join(gone)}. First take that out of the")
-            say("inventory and run the phase; then remove it with an inventory that has only this host.")
+    asking = [name for name in stack.with_role("web") if name not in names]
+    gone = [name for name in stack.with_role("app") if name in names]
+    if asking and gone:
+        say(f"{', '.join(asking)} would go on sending requests to {', '.join(gone)}. First take that out of the")
+        say("inventory and run the phase; then remove it with an inventory that has only this host.")
     say("Database, sessions and backups go too." if wanted.with_data else "Database, sessions and backups stay there.")
     if typer.prompt(f"Type {stack.name} to go on", default="", show_default=False, err=True).strip() != stack.name:
         raise Refused("Nothing was removed")
