@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Inventory, Yes
+from .options import Inventory
 from .style import say
 
 app = typer.Typer(no_args_is_help=True, help="Encrypted values of a stack: list, set, remove.")
@@ -53,7 +53,7 @@ def set_secret(name: Annotated[str, typer.Argument(help="Such as DATABASE_URL.")
     secrets = Secrets(stack.beside(".secrets.age"))
     secrets.set(name, value)
     say(f"{name} is set in {secrets.path}")
-    if name in stack.app.secrets or name.islower():
+    if name in (*stack.app.secrets, stack.app.cdn.purge.secret) or name.islower():
         say("The next phase or deploy brings it to the hosts")
     else:
         say(f"  ! The app does not get it: {name} is not in app.secrets of {stack.path}. Add it there")
@@ -61,7 +61,9 @@ def set_secret(name: Annotated[str, typer.Argument(help="Such as DATABASE_URL.")
 
 @app.command(epilog="Example:  provision secrets remove OLD_TOKEN -i prod")
 def remove(
-    name: Annotated[str, typer.Argument(help="Name of the secret.")], inventory: Inventory = None, yes: Yes = False
+    name: Annotated[str, typer.Argument(help="Name of the secret.")],
+    inventory: Inventory = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Also one that Roadbed has made.")] = False,
 ) -> None:
     """Forget a secret. One that Roadbed has made by itself only with --yes."""
     from roadbed.engine.errors import InventoryError, Refused

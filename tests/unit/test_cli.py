@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from roadbed.engine.secrets import Secrets
+
 PROVISION = str(Path(sys.executable).with_name("provision"))
 COMMANDS = [
     ["phase1"],
@@ -164,3 +166,24 @@ def test_init_writes_nothing_that_would_be_refused(project: Path, words: list[st
     assert done.returncode == 2
     assert message in done.stderr
     assert not (project / "inventories").exists()
+
+
+def test_secrets_say_what_becomes_of_them(tmp_path: Path) -> None:
+    (tmp_path / "good.yml").write_text(GOOD)
+    secret(tmp_path, "TOKEN")
+    done = provision(tmp_path, "secrets", "remove", "TOKEN", "-i", "good.yml")
+    assert (done.returncode, done.stderr) == (0, "TOKEN is forgotten\n")
+    secret(tmp_path, "action_key")
+    listed = provision(tmp_path, "secrets", "list", "-i", "good.yml")
+    assert (listed.stdout, listed.stderr) == ("action_key\n", "made by Roadbed: action_key\n")
+    done = provision(tmp_path, "secrets", "remove", "action_key", "-i", "good.yml")
+    assert done.returncode == 6
+    assert "action_key: Roadbed has made it, and the next run makes another" in done.stderr
+    assert provision(tmp_path, "secrets", "remove", "action_key", "--yes", "-i", "good.yml").returncode == 0
+
+
+def secret(folder: Path, name: str) -> None:
+    """Stores a secret of the stack ``good``, as a run would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROADBED_IDENTITY", str(folder / "identity.age"))
+        Secrets(folder / "good.secrets.age").set(name, "x")
