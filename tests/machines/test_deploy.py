@@ -29,7 +29,7 @@ def stack(booted: Callable[[list[MachineSpec]], None], tmp_path_factory: pytest.
     booted([machine])
     stack = tiny_stack(tmp_path_factory.mktemp("deploy"), [machine], app={"health": "/health"})
     write(stack, "health/route.js", "export async function GET() { return new Response('well'); }\n")
-    assert stack.provision("deploy", code=6).stderr.endswith("Run provision phase1 first\n")
+    assert stack.provision("deploy", code=6).stderr.endswith("Run provision phase1 -i stack first\n")
     stack.converge()
     return stack
 
