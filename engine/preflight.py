@@ -39,6 +39,12 @@ ss -Hltnp 2>/dev/null | while read -r _ _ _ local _ process; do
   done 2>/dev/null < "/proc/${pid%%,*}/cgroup"
   echo "listen=${local##*:} ${unit:--} $process"
 done
+while read -r key second rest; do
+  case $key in
+    model) [ "$second" != name ] || model=${rest#: } ;;
+    flags) case " $rest " in *" sse4_2 "*) ;; *) echo "old_cpu=$model" ;; esac; break ;;
+  esac
+done < /proc/cpuinfo
 echo "now=$(date +%s.%N)"
 """
 """Run on every host by every run, so what the shell can do by itself is not left to sed and awk."""
@@ -68,6 +74,7 @@ def check_host(session: Session, ctx: Context, *, adopt: bool = False) -> list[F
             _architecture(ctx.me),
             _init(dict(lines).get("init", "")),
             _memory(ctx),
+            *_processor(ctx, dict(lines).get("old_cpu")),
             *_nginx(ctx),
             *_disks([value for key, value in lines if key == "disk"]),
             _clock(float(dict(lines)["now"]) - result.at),
@@ -128,6 +135,22 @@ def _memory(ctx: Context) -> Row:
         return "memory", "ok", f"{have} MiB, less {RESERVED_MB} for the system: {ctx.sizing().explain()}"
     except ValueError as error:
         return "memory", "error", str(error)
+
+
+def _processor(ctx: Context, old: str | None) -> Iterator[Row]:
+    """``old``: the model, when the processor has no SSE4.2; None otherwise, and on other architectures than x86-64.
+
+    The prebuilt libvips of Sharp wants x86-64-v2 (https://github.com/lovell/sharp/issues/4507). Without it the first
+    image ends the instance by SIGILL, or Sharp does not load. A virtual machine with the type kvm64 or qemu64 is such a
+    processor, whatever it runs on.
+    """
+    if old is not None and "app" in ctx.host.roles and ctx.inventory.app.images.service is None:
+        yield (
+            "processor",
+            "warning",
+            f"{old or 'it'} has no SSE4.2, and Sharp, by which Next.js resizes images, needs it: the first image may "
+            "end an instance. Give the virtual machine the processor type host or x86-64-v2, or set app/images/service",
+        )
 
 
 def _nginx(ctx: Context) -> Iterator[Row]:

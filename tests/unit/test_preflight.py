@@ -7,7 +7,7 @@ import pytest
 
 from roadbed.engine.errors import OperationFailed
 from roadbed.engine.facts import parse_facts
-from roadbed.engine.preflight import _architecture, _clock, _disks, _init, _memory, _ports, _system
+from roadbed.engine.preflight import _architecture, _clock, _disks, _init, _memory, _ports, _processor, _system
 
 Make = Callable[..., Any]
 FACTS = {
@@ -92,6 +92,16 @@ def test_memory_must_do_for_the_app(
     found = _memory(make_context(memory_mb=memory, app=app))
     assert found[:2] == ("memory", level)
     assert message in found[2]
+
+
+def test_a_processor_that_sharp_cannot_use_is_told(make_context: Make) -> None:
+    """What a virtual machine of the type qemu64 prints; Sharp ends the process by SIGILL there."""
+    old = "QEMU Virtual CPU version 2.5+"
+    [(what, level, message)] = _processor(make_context(), old)
+    assert (what, level) == ("processor", "warning")
+    assert message.startswith(f"{old} has no SSE4.2, and Sharp")
+    assert list(_processor(make_context(), None)) == []
+    assert list(_processor(make_context(app={"images": {"service": "https://img.example.com/"}}), old)) == []
 
 
 def test_each_file_system_is_judged_once() -> None:

@@ -54,11 +54,12 @@ def libvirt() -> Iterator[None]:
 def _clear() -> None:
     """Takes away what a session that was stopped has left in our own libvirtd: machines, and networks like the next."""
     virsh = ["virsh", "-q", "-c", "qemu:///system"]
-    for kind, verbs in (("list", ("destroy", "undefine")), ("net-list", ("net-destroy", "net-undefine"))):
+    machines = (["destroy"], ["undefine", "--remove-all-storage"])
+    for kind, verbs in (("list", machines), ("net-list", (["net-destroy"], ["net-undefine"]))):
         listed = subprocess.run([*virsh, kind, "--all", "--name"], capture_output=True, text=True, check=True).stdout
         for name in listed.split():
-            for verb in verbs:
-                subprocess.run([*virsh, verb, name], capture_output=True, check=False)
+            for verb, *options in verbs:
+                subprocess.run([*virsh, verb, name, *options], capture_output=True, check=False)
 
 
 def _answers() -> bool:
@@ -78,11 +79,13 @@ def environment(libvirt: None) -> dict[str, str]:
         if box.exists():
             continue
         began = time.monotonic()
-        subprocess.run([script, suite, box], check=True, stdout=subprocess.DEVNULL)
+        built = box.with_suffix(".built")
+        subprocess.run([script, suite, built], check=True, stdout=subprocess.DEVNULL)
         print(f"\nbox of {suite}: {time.monotonic() - began:.0f} s")
         # By the names that the Vagrantfile uses, so that it is tested as it is.
-        command = ["vagrant", "box", "add", "--force", "--name", f"cloud-image/{name}", box]
+        command = ["vagrant", "box", "add", "--force", "--name", f"cloud-image/{name}", built]
         subprocess.run(command, check=True, env=variables, stdout=subprocess.DEVNULL)
+        built.rename(box)  # there once Vagrant has it
     return variables
 
 

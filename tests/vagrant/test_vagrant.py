@@ -13,7 +13,7 @@ from .conftest import ADDRESS, PROVISION, ROOT, Rehearsal, rehearsal
 DATA = ["cache", "pooler", "database"]
 THREE = {
     "web-1": {"address": f"{ADDRESS}31", "roles": ["web"], "machine": {"suite": "bookworm", "cpus": 1}},
-    "app-1": {"address": f"{ADDRESS}32", "roles": ["app"], "machine": {"suite": "trixie", "cpus": 1}},
+    "app-1": {"address": f"{ADDRESS}32", "roles": ["app"], "machine": {"suite": "trixie", "cpus": 2}},
     "data-1": {"address": f"{ADDRESS}33", "roles": DATA, "machine": {"suite": "trixie", "cpus": 1}},
 }
 
