@@ -52,6 +52,9 @@ class PgbouncerSettings(Settings):
     query_wait: int = Field(
         20, ge=1, le=600, description="Longest wait of a query for a free server connection in seconds."
     )
+    verify_requests: int = Field(
+        500, ge=10, le=5000, description="Requests at once by which the checks see that the pools hold."
+    )
 
     @field_validator("pool_size", "max_client_conn")
     @classmethod

@@ -131,11 +131,13 @@ class Rehearsal:
         return subprocess.run(words, input=text, stdout=subprocess.PIPE, check=True, timeout=1800).stdout.decode()
 
 
-def rehearsal(folder: Path, environment: dict[str, str], name: str, hosts: dict[str, Any], **app: Any) -> Rehearsal:
-    """Writes the inventory of a stack that runs the sample app."""
+def rehearsal(
+    folder: Path, environment: dict[str, str], name: str, hosts: dict[str, Any], blocks: Any = None, **app: Any
+) -> Rehearsal:
+    """Writes the inventory of a stack that runs the sample app; ``blocks`` are those besides ``app`` and ``hosts``."""
     data = yaml.safe_load((ROOT / "inventories/rehearsal.yml").read_text())
     data["app"] |= {"source": str(ROOT / "examples/storefront"), **app}
-    data["hosts"] = hosts
+    data |= {"hosts": hosts, **(blocks or {})}
     del data["ssh"]
     path = folder / "inventories" / f"{name}.yml"
     path.parent.mkdir()
