@@ -147,7 +147,7 @@ def refuse_unfit(fleet: "Fleet", contexts: Mapping[str, "Context"], *, adopt: bo
             fleet.failures[name] = answer
             continue
         found, conflicts = answer
-        for item in conflicts:
+        for item in found + conflicts:
             if item.level == "warning":
                 say(f"  ! {name}: {item.message}")
         rows = [(item.what, item.level, item.message) for item in found + conflicts]
