@@ -53,7 +53,10 @@ class PgbouncerSettings(Settings):
         20, ge=1, le=600, description="Longest wait of a query for a free server connection in seconds."
     )
     verify_requests: int = Field(
-        500, ge=10, le=5000, description="Requests at once by which the checks see that the pools hold."
+        500,
+        ge=10,
+        le=5000,
+        description="Requests at once by which the checks see that the pools hold; below pool_size they prove little.",
     )
 
     @field_validator("pool_size", "max_client_conn")

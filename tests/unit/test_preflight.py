@@ -1,13 +1,15 @@
 """Facts of a host and the preflight: what a host prints, and what Roadbed makes of it."""
 
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from roadbed.engine.errors import OperationFailed
 from roadbed.engine.facts import parse_facts
-from roadbed.engine.preflight import _architecture, _clock, _disks, _init, _memory, _ports, _processor, _system
+from roadbed.engine.preflight import SCRIPT, _architecture, _clock, _disks, _init, _memory, _ports, _processor, _system
 
 Make = Callable[..., Any]
 FACTS = {
@@ -98,10 +100,30 @@ def test_a_processor_that_sharp_cannot_use_is_told(make_context: Make) -> None:
     """What a virtual machine of the type qemu64 prints; Sharp ends the process by SIGILL there."""
     old = "QEMU Virtual CPU version 2.5+"
     [(what, level, message)] = _processor(make_context(), old)
+    web = {"web-1": {"address": "192.0.2.10", "roles": ["web"]}, "app-1": {"address": "192.0.2.11", "roles": ["app"]}}
+    assert list(_processor(make_context(hosts=web, phase="phase3"), old)) == []
     assert (what, level) == ("processor", "warning")
     assert message.startswith(f"{old} has no SSE4.2, and Sharp")
     assert list(_processor(make_context(), None)) == []
     assert list(_processor(make_context(app={"images": {"service": "https://img.example.com/"}}), old)) == []
+
+
+QEMU = "QEMU Virtual CPU version 2.5+"
+X86 = f"processor\t: 0\nmodel\t\t: 6\nmodel name\t: {QEMU}\nflags\t\t: fpu {{}}\nvmx flags\t: ept\n\n"
+PROCESSORS = {
+    2 * X86.format("sse sse2 pni"): [f"old_cpu={QEMU}"],
+    2 * X86.format("sse4_1 sse4_2 popcnt"): [],
+    "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\nCPU part\t: 0xd0c\n": [],
+}
+
+
+@pytest.mark.parametrize(("cpuinfo", "told"), PROCESSORS.items())
+def test_the_processor_is_read_from_the_kernel(tmp_path: Path, cpuinfo: str, told: list[str]) -> None:
+    """proc_cpuinfo(5) of two old processors, of a newer one, and of arm64."""
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    script = SCRIPT.replace("/proc/cpuinfo", str(tmp_path / "cpuinfo"))
+    output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert [line for line in output.splitlines() if line.startswith("old_cpu=")] == told
 
 
 def test_each_file_system_is_judged_once() -> None:
