@@ -100,9 +100,12 @@ def test_undo_at_boot_is_ready(host: Host) -> None:
 
 @pytest.fixture
 def listener(host: Host, ctx: Context) -> Iterator[int]:
-    """A port that is not declared, with a program that listens on it on all addresses."""
+    """A port that is not declared, with a program that listens on it on all addresses.
+
+    No connection may have it, not even one that has ended: the kernel gives ports of this range to those that leave.
+    """
     declared = {port for rule in openings(ctx) for port in range(rule.first, rule.last + 1)}
-    used = {line.split()[3].rpartition(":")[2] for line in host.check_output("ss -H -l -n -t").splitlines()}
+    used = {line.split()[3].rpartition(":")[2] for line in host.check_output("ss -H -a -n -t").splitlines()}
     port = next(port for port in range(47000, 48000) if port not in declared and str(port) not in used)
     host.check_output(
         f"systemd-run --quiet --collect --unit=roadbed-check-listener -p DynamicUser=yes "
