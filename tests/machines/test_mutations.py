@@ -123,7 +123,7 @@ def test_past_the_pool(grown: Grown) -> None:
     """Row 9: instances that go to PostgreSQL directly, with pools of their own, open more than it can bear."""
     direct = '\'s|:6432/storefront"|:5432/storefront?sslmode=no-verify"|; s/(POOL_MAX=)"5"/\\1"100"/\''
     with environment(grown.stack, direct):
-        assert "connections to PostgreSQL" in red(grown.stack, "pool")
+        assert "over no more connections than the pools have" in red(grown.stack, "pool")
 
 
 def test_one_redis_for_all(grown: Grown) -> None:
