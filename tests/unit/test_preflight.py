@@ -96,19 +96,20 @@ def test_memory_must_do_for_the_app(
     assert message in found[2]
 
 
+QEMU = "QEMU Virtual CPU version 2.5+"
+
+
 def test_a_processor_that_sharp_cannot_use_is_told(make_context: Make) -> None:
     """What a virtual machine of the type qemu64 prints; Sharp ends the process by SIGILL there."""
-    old = "QEMU Virtual CPU version 2.5+"
-    [(what, level, message)] = _processor(make_context(), old)
+    [(what, level, message)] = _processor(make_context(), QEMU)
     web = {"web-1": {"address": "192.0.2.10", "roles": ["web"]}, "app-1": {"address": "192.0.2.11", "roles": ["app"]}}
-    assert list(_processor(make_context(hosts=web, phase="phase3"), old)) == []
+    assert list(_processor(make_context(hosts=web, phase="phase3"), QEMU)) == []
     assert (what, level) == ("processor", "warning")
-    assert message.startswith(f"{old} has no SSE4.2, and Sharp")
+    assert message.startswith(f"{QEMU} has no SSE4.2, and Sharp")
     assert list(_processor(make_context(), None)) == []
-    assert list(_processor(make_context(app={"images": {"service": "https://img.example.com/"}}), old)) == []
+    assert list(_processor(make_context(app={"images": {"service": "https://img.example.com/"}}), QEMU)) == []
 
 
-QEMU = "QEMU Virtual CPU version 2.5+"
 X86 = f"processor\t: 0\nmodel\t\t: 6\nmodel name\t: {QEMU}\nflags\t\t: fpu {{}}\nvmx flags\t: ept\n\n"
 PROCESSORS = {
     2 * X86.format("sse sse2 pni"): [f"old_cpu={QEMU}"],
